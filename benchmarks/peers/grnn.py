@@ -1,0 +1,105 @@
+"""grnn_jax: one-layer model over a categorical distribution with an embedding of size H.
+
+The loss is the mean of `likelihood.event_log_probs`, from a carried state whose last event is the
+first token of the row: the way the trainer computes it, mask and reset included. optax.adam in one
+jax.jit with parameters and optimiser state donated. In bfloat16 matmuls take bfloat16 inputs,
+state and loss stay float32.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import grnn_jax
+from grnn_jax import likelihood
+from grnn_jax.data.batch import Batch
+from peers.base import ModelConfig, TrainStep, Weights, flat_gates
+from peers.jax_common import adam, compile_step, start
+
+__all__ = ["SUPPORTS_BFLOAT16", "samplers", "start", "train_step"]
+
+SUPPORTS_BFLOAT16 = True
+
+
+def build(config: ModelConfig, weights: Weights) -> tuple[Any, Any]:
+    """The model and its parameters with the given weights."""
+    dtype = jnp.dtype(config.dtype)
+    cell = grnn_jax.cells.CELLS[config.cell](config.hidden_size, dtype=dtype)
+    distribution = grnn_jax.distributions.categorical(
+        config.num_classes, embedding_size=config.hidden_size, dtype=dtype
+    )
+    model = grnn_jax.make_model(cell, distribution, engine=config.engine)
+    return model, convert(model.init(jax.random.key(0)), weights)
+
+
+def convert(params: Any, weights: Weights) -> Any:
+    """The parameters with their leaves replaced by the given weights, wherever they sit."""
+    cell = {
+        "input_kernel": flat_gates(weights.input),
+        "recurrent_kernel": flat_gates(weights.recurrent)[None],  # one head
+        "bias": flat_gates(weights.bias),
+    }
+    distribution = {
+        "embedding": weights.embedding,
+        "kernel": weights.output,
+        "bias": weights.output_bias,
+    }
+    # The start input stands where the other implementations feed token 0.
+    start_input = {"start": weights.embedding[0]}
+    replaced = 0
+
+    def visit(tree: Any) -> Any:
+        nonlocal replaced
+        if not isinstance(tree, dict):
+            return tree
+        tree = {name: visit(child) for name, child in tree.items()}
+        for leaves in (cell, distribution, start_input):
+            if leaves.keys() <= tree.keys():
+                for name, value in leaves.items():
+                    if tree[name].shape != value.shape:
+                        raise ValueError(f"{name}: {tree[name].shape} expected, got {value.shape}")
+                    tree[name] = jnp.array(value, copy=True)
+                    replaced += 1
+        return tree
+
+    params = visit(params)
+    if replaced != len(cell | distribution | start_input) + 1:  # both have a bias
+        raise ValueError("the parameters of grnn_jax are not laid out as expected here")
+    return params
+
+
+def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any) -> TrainStep:
+    """jax.value_and_grad of the mean loss, optax.adam."""
+    model, params = build(config, weights)
+    batch = Batch(
+        events=np.asarray(targets),
+        mask=np.ones(targets.shape, bool),
+        reset=np.zeros(targets.shape, bool),
+    )
+    carry = model.initial_state(params, len(targets))
+    carry = carry._replace(event=jnp.asarray(inputs[:, 0]), started=jnp.ones(len(targets), bool))
+
+    def loss_fn(params: Any, carry: Any, batch: Batch) -> jax.Array:
+        log_probs, _ = likelihood.event_log_probs(model, params, carry, batch)
+        return -log_probs.sum() / batch.mask.sum()
+
+    return compile_step(loss_fn, params, adam(config), carry, batch)
+
+
+def samplers(
+    config: ModelConfig, weights: Weights, num_samples: int, length: int
+) -> dict[str, Callable[[], Any]]:
+    """`grnn_jax.sample`, which compiles itself once for a model and a shape."""
+    model, params = build(config, weights)
+    root = jax.random.key(0)
+    calls = iter(range(1 << 30))
+
+    def run() -> Any:
+        key = jax.random.fold_in(root, next(calls))
+        samples = grnn_jax.sample(model, params, key, num_samples, length)
+        return jax.block_until_ready(samples).events
+
+    return {"grnn_jax.sample": run}

@@ -1,0 +1,138 @@
+r"""Times the sampling of characters in several libraries, on a CPU.
+
+    python benchmarks/sampling.py --output=sampling.json
+    python benchmarks/sampling.py --batch_sizes=1,64 --hidden_size=128 --repeats=5
+
+The model is char-rnn's (65 classes, embedding V -> H, one recurrent layer, output layer H -> V);
+B sequences of --length characters are drawn in parallel at temperature 1, each character fed back:
+
+    grnn_jax               grnn_jax.sample, compiled once; also returns the log-probability of every
+                           character and the final state, which the others do not compute
+    PyTorch step loop      inference mode, one step of nn.LSTM with the carried state, softmax,
+                           multinomial, as char-rnn does
+    flax cell in lax.scan  the nnx cell in a lax.scan with jax.random.categorical, under one jit
+    flax jitted step       a jitted single step of the same, called for each character
+
+All have the same weights and feed the same first input. Before anything is timed, the tokens of
+each are scored by a NumPy implementation of the model, so that a sampler of another distribution
+is found out.
+
+A round times each implementation once, in shuffled order. The table holds characters per second
+(B·length / median time) and, in brackets, the median over rounds of grnn_jax's speed divided by
+the implementation's (above 1: grnn_jax is faster).
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import peers
+import timing
+from absl import app, flags, logging
+from peers.base import GATES, ModelConfig, Weights, log_probs, random_weights
+
+CELL = flags.DEFINE_enum("cell", "lstm", list(GATES), "Recurrent cell.")
+HIDDEN_SIZE = flags.DEFINE_integer("hidden_size", 512, "Hidden size H.", lower_bound=1)
+BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "64", "512"], "Sequences drawn in parallel.")
+LENGTH = flags.DEFINE_integer("length", 256, "Characters in a sequence.", lower_bound=1)
+REPEATS = flags.DEFINE_integer("repeats", 11, "Rounds; each times everything once.", lower_bound=1)
+SAMPLERS = ["grnn_jax", "flax", "torch"]
+PEERS = flags.DEFINE_list("peers", SAMPLERS, "Implementations; the first is the reference.")
+OUTPUT = flags.DEFINE_string("output", None, "JSON file for everything measured.")
+
+flags.register_validator(
+    "batch_sizes", lambda v: all(s.isdecimal() and int(s) > 0 for s in v), "must be positive"
+)
+flags.register_validator(
+    "peers", lambda v: v and set(v) <= set(SAMPLERS), f"must name some of {SAMPLERS}"
+)
+
+
+def build(config: ModelConfig, weights: Weights, batch_size: int, length: int) -> dict[str, Any]:
+    """Label -> function that draws [B, length] tokens, for every library that is installed."""
+    runs: dict[str, Callable[[], Any]] = {}
+    for key in PEERS.value:
+        try:
+            module = peers.load(key)
+        except peers.MissingPeerError:
+            continue
+        runs |= module.samplers(config, weights, batch_size, length)
+    return runs
+
+
+def check(num_samples: int = 5000, length: int = 8) -> dict[str, float]:
+    """Mean log-probability [nats per character] of what each implementation samples.
+
+    Raises:
+        SystemExit: if tokens are out of range or a mean is off by more than chance allows.
+    """
+    config = ModelConfig(CELL.value, 8, num_classes=11)
+    weights = random_weights(config, scale=4.0)
+    means = {}
+    for name, run in build(config, weights, num_samples, length).items():
+        tokens = np.asarray(run())
+        if tokens.shape != (num_samples, length) or not (tokens >= 0).all() & (tokens < 11).all():
+            sys.exit(f"error: {name} returned tokens of shape {tokens.shape} or out of range")
+        logs = log_probs(config, weights, tokens)  # [B, T, V]
+        chosen = np.take_along_axis(logs, tokens[..., None], axis=-1)[..., 0]
+        # E[log p(x) | past] is known exactly, so chance is only in the difference from it.
+        surplus = (chosen - (np.exp(logs) * logs).sum(-1)).mean(1)
+        error = surplus.std() / np.sqrt(num_samples)
+        if abs(surplus.mean()) > 5 * error:
+            sigmas = surplus.mean() / error
+            sys.exit(f"error: {name} does not sample from the model ({sigmas:.1f} σ)")
+        means[name] = float(chosen.mean())
+    return means
+
+
+def main(argv: list[str]) -> None:
+    """Checks, times, prints the table."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)
+    print(timing.describe(), flush=True)
+    machine = timing.machine()
+    for key in PEERS.value:
+        try:
+            peers.load(key)
+        except peers.MissingPeerError as error:
+            print(f"skipped {key}: {error}")
+    means = check()
+    if not means:
+        sys.exit("error: none of the libraries of --peers is installed")
+    names = list(means)
+    print(f"checked: all sample from the model; ratios are to {names[0]}", flush=True)
+    config = ModelConfig(CELL.value, HIDDEN_SIZE.value)
+    weights = random_weights(config)
+    results: list[dict[str, Any]] = []
+    for batch_size in map(int, BATCH_SIZES.value):
+        runs = build(config, weights, batch_size, LENGTH.value)
+        timed = timing.summarize(timing.interleave(runs, REPEATS.value), names[0])
+        for entry in timed.values():
+            entry["characters_per_second"] = batch_size * LENGTH.value / entry["median_ms"] * 1e3
+        results.append({"batch_size": batch_size, "timing": timed})
+        speeds = ", ".join(f"{n} {t['characters_per_second']:,.0f}" for n, t in timed.items())
+        print(f"B {batch_size}: {speeds} characters/s", flush=True)
+    header = [f"{config.cell}, H {config.hidden_size}", *(f"B {r['batch_size']}" for r in results)]
+    rows = []
+    for name in names:
+        entries = [r["timing"][name] for r in results]
+        rates = [f"{e['characters_per_second']:,.0f} ({e['ratio']:.2f})" for e in entries]
+        rows.append([name, *rates])
+    print("\nCharacters per second (ratio)\n\n" + timing.markdown_table(header, rows))
+    if OUTPUT.value:
+        record = {
+            "machine": machine,
+            "cell": config.cell,
+            "hidden_size": config.hidden_size,
+            "length": LENGTH.value,
+            "reference": names[0],
+            "check_nats_per_character": means,
+            "results": results,
+        }
+        timing.write_json(OUTPUT.value, record)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,212 @@
+"""The flags of the scripts: one for each setting of a run, and those of the machine."""
+
+import logging as standard_logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+from grnn_jax.config import FIELDS, SECTIONS, Config
+from grnn_jax.errors import InputError
+from grnn_jax.runner import RunError
+from grnn_jax.sharding import initialize_distributed
+
+FLAGS = flags.FLAGS
+DEFAULT_WORKDIR = "runs/default"
+_PATHS = ("data", "valid_data", "test_data")
+_help: dict[str, list[str]] = {}
+
+
+def _remember(section: str, name: str) -> None:
+    _help.setdefault(section, []).append(name)
+
+
+def define_config() -> None:
+    """Defines a flag for each field of `Config`."""
+    for name, field in FIELDS.items():
+        metadata, kind = field.metadata, type(field.default)
+        if metadata["choices"] is not None:
+            flags.DEFINE_enum(name, field.default, metadata["choices"], metadata["help"])
+        elif kind is bool:
+            flags.DEFINE_boolean(name, field.default, metadata["help"])
+        elif kind is int:
+            flags.DEFINE_integer(name, field.default, metadata["help"])
+        elif kind is float:
+            flags.DEFINE_float(name, field.default, metadata["help"])
+        else:
+            flags.DEFINE_string(name, field.default, metadata["help"])
+        _remember(metadata["section"], name)
+
+
+def define_machine(distributed: bool = True) -> None:
+    """Defines the flags that say where a run lives and what it runs on.
+
+    Args:
+        distributed: True to define those of several processes.
+    """
+    flags.DEFINE_string("workdir", DEFAULT_WORKDIR, "Directory that holds everything of a run.")
+    flags.DEFINE_integer("num_cpu_devices", 0, "Virtual CPU devices; 0: the backend's devices.")
+    names = ["workdir", "num_cpu_devices"]
+    if distributed:
+        flags.DEFINE_string("coordinator_address", "", "host:port of process 0 of several.")
+        flags.DEFINE_integer("num_processes", 1, "Processes that train together.")
+        flags.DEFINE_integer("process_id", 0, "Number of this process, from 0.")
+        names += ["coordinator_address", "num_processes", "process_id"]
+    for name in names:
+        _remember("machine", name)
+
+
+def define(kind: str, name: str, default: object, help: str, **options: object) -> None:
+    """Defines a flag of one script, listed first in its help.
+
+    Args:
+        kind: "string", "integer", "float", "boolean" or "enum".
+        name: its name.
+        default: its value where it is not given.
+        help: one sentence.
+        **options: passed on to absl.
+    """
+    getattr(flags, f"DEFINE_{kind}")(name=name, default=default, help=help, **options)
+    _remember("this script", name)
+
+
+def config_from_flags() -> Config:
+    """The configuration that the command line asks for, with absolute paths.
+
+    Returns:
+        The configuration, not yet validated.
+    """
+    values = {name: FLAGS[name].value for name in FIELDS}
+    for name in _PATHS:
+        if values[name]:
+            values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    return Config(**values)
+
+
+def start_devices() -> None:
+    """Sets up the devices and the processes, before the backend starts."""
+    if FLAGS.num_cpu_devices < 0:
+        raise InputError(f"--num_cpu_devices must be at least 0, got {FLAGS.num_cpu_devices}")
+    if FLAGS.num_cpu_devices:
+        jax.config.update("jax_num_cpu_devices", FLAGS.num_cpu_devices)
+    if "coordinator_address" in FLAGS:
+        initialize_distributed(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+    if not jax.config.jax_compilation_cache_dir:
+        cache = Path.home() / ".cache" / "grnn_jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def help_text(description: str) -> str:
+    """The text of `--help`.
+
+    Args:
+        description: what the script does, with an example.
+
+    Returns:
+        Description, then the flags by section, each with its default and its choices.
+    """
+    lines = [description.strip(), ""]
+    for section in ("this script", "machine", *SECTIONS):
+        names = _help.get(section, [])
+        if names:
+            lines.append(f"{section}:")
+        for name in names:
+            flag = FLAGS[name]
+            kind = {"int": "integer", "float": "number"}.get(flag.flag_type(), "")
+            values = "|".join(getattr(flag.parser, "enum_values", None) or []) or kind
+            left = (
+                f"  --[no]{name}"
+                if flag.boolean
+                else f"  --{name}" + (f"={values}" if values else "=…")
+            )
+            default = flag.default if flag.default not in ("", None) else "none"
+            default = str(default).lower() if flag.boolean else default
+            sentence = flag.help.split(">: ", 1)[-1] if flag.help.startswith("<") else flag.help
+            lines += [left, f"        {sentence} (default: {default})"]
+        lines += [""] if names else []
+    lines += ["  --flagfile=FILE", "        Read flags from a file, one a line.", ""]
+    lines.append("--helpfull shows the flags of the libraries too.")
+    return "\n".join(lines)
+
+
+class _Formatter(standard_logging.Formatter):
+    """The time and the message; the level only where it is a warning or worse."""
+
+    def format(self, record: standard_logging.LogRecord) -> str:
+        """Formats one line of the log."""
+        line = super().format(record)
+        if record.levelno > standard_logging.INFO:
+            line = line.replace(" ", f" {record.levelname.lower()}: ", 1)
+        return line
+
+
+def _show_own_logs_only() -> None:
+    """Keeps the chatter of libraries off the log; their warnings stay."""
+
+    def keep(record: standard_logging.LogRecord) -> bool:
+        if os.path.basename(os.path.dirname(record.pathname)) in ("grnn_jax", "experiments"):
+            return True
+        # What Orbax complains of comes as an exception too, and is told in one sentence.
+        orbax = f"{os.sep}orbax{os.sep}" in record.pathname
+        return record.levelno > standard_logging.INFO and not orbax
+
+    def told(unraisable: "sys.UnraisableHookArgs") -> None:
+        # Writes that a failed checkpoint leaves behind end after the loop that waited for them.
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = told
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(keep)
+    logging.get_absl_handler().setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+
+
+def run(main: Callable[[], int | None], description: str) -> None:
+    """Parses the flags, runs a script and turns mistakes of the user into one sentence.
+
+    Exit status: 0 when done, 1 after an error, 128 + the signal's number after a signal.
+
+    Args:
+        main: the script; its result is the exit status.
+        description: text for `--help`.
+    """
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        if any(arg in ("--help", "-help", "-h", "--h", "-?") for arg in argv[1:]):
+            print(help_text(description))
+            raise SystemExit(0)
+        try:
+            rest = FLAGS(list(argv))
+        except flags.Error as error:
+            raise SystemExit(_fail(error)) from None
+        if len(rest) > 1:
+            raise SystemExit(_fail(f"unexpected argument {rest[1]!r}: flags begin with --"))
+        return rest
+
+    def guarded(_: Sequence[str]) -> None:
+        _show_own_logs_only()
+        try:
+            start_devices()
+            status = main() or 0
+        except InputError as error:
+            status = _fail(error)
+        except RunError as error:
+            # Without the last writes of libraries, which may fail too and say so at length.
+            os._exit(_fail(error))
+        except KeyboardInterrupt:
+            status = 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+        sys.exit(status)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _fail(error: object) -> int:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return 1

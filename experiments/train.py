@@ -1,0 +1,66 @@
+"""Trains a generative recurrent network and goes on where an earlier run stopped.
+
+    python experiments/train.py                                      Shakespeare's plays
+    python experiments/train.py --workdir=runs/mine --data=mine.txt
+    python experiments/train.py --flagfile=experiments/presets/smoke.flags
+
+Everything of the run is kept in --workdir. SIGTERM and Ctrl-C save and end it, with status
+128 + the signal's number; the same command goes on from there.
+"""
+
+import sys
+import time
+
+import flags as experiment_flags
+import jax
+from absl import logging
+from plots import plot_learning_curve
+from sample import write_samples
+
+from grnn_jax import evaluation, runner, workdir
+
+FLAGS = experiment_flags.FLAGS
+SAMPLE_LENGTH = 600
+
+
+def main() -> int:
+    """Trains, scores, samples and draws, as the flags say."""
+    config = experiment_flags.config_from_flags()
+    started = time.perf_counter()
+    try:
+        result = runner.train(config, FLAGS.workdir)
+    finally:
+        if jax.process_index() == 0:
+            try:
+                plot_learning_curve(FLAGS.workdir)
+            except OSError as error:
+                logging.warning("could not draw the learning curve: %s", error.strerror)
+    if result.signal:
+        return 128 + result.signal
+    if result.best_nats_per_event is not None:
+        logging.info(
+            "best validation score %.4f nats per event at step %d; %.0f seconds",
+            result.best_nats_per_event,
+            result.best_step,
+            time.perf_counter() - started,
+        )
+    if FLAGS.score_test:
+        values = evaluation.evaluate(FLAGS.workdir, split="test")
+        logging.info("test %.4f nats per event", values["nats_per_event"])
+    if FLAGS.show_sample and jax.process_count() == 1:
+        run = workdir.load_run(FLAGS.workdir)
+        one_line = config.format == "lines"
+        write_samples(run, sys.stdout, num_samples=5 if one_line else 1, length=SAMPLE_LENGTH)
+        if not one_line:
+            print()
+    logging.info("everything is in %s", FLAGS.workdir)
+    return 0
+
+
+if __name__ == "__main__":
+    define = experiment_flags.define
+    define("boolean", "show_sample", True, "Print a sample at the end.")
+    define("boolean", "score_test", False, "Score the test split at the end.")
+    experiment_flags.define_machine()
+    experiment_flags.define_config()
+    experiment_flags.run(main, __doc__)

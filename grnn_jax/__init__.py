@@ -1,0 +1,31 @@
+"""Generative recurrent networks in JAX: exact likelihoods, any cell, any output distribution."""
+
+from grnn_jax import cells, distributions, likelihood, sampling
+from grnn_jax.cells import Cell, stack
+from grnn_jax.distributions import Distribution
+from grnn_jax.likelihood import event_log_probs, log_prob
+from grnn_jax.model import Carry, Model, make_model
+from grnn_jax.recurrence import Tokens, unroll
+from grnn_jax.sampling import Samples, sample, stream
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Carry",
+    "Cell",
+    "Distribution",
+    "Model",
+    "Samples",
+    "Tokens",
+    "cells",
+    "distributions",
+    "event_log_probs",
+    "likelihood",
+    "log_prob",
+    "make_model",
+    "sample",
+    "sampling",
+    "stack",
+    "stream",
+    "unroll",
+]

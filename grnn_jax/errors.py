@@ -1,0 +1,9 @@
+"""The one exception that means: the user gave something that cannot be used."""
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: a flag, an argument, a file.
+
+    Its message is one sentence that names the argument, or the file and line, says what came and
+    what was expected. Scripts print it after `error: ` and exit with status 1, without a traceback.
+    """

@@ -1,0 +1,142 @@
+"""The score of a model on a whole corpus: exact counts, each event once."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from grnn_jax.config import Config
+from grnn_jax.data import Corpus, eval_batches, load_file, load_splits
+from grnn_jax.errors import InputError
+from grnn_jax.likelihood import bits, perplexity
+from grnn_jax.model import Model
+from grnn_jax.sharding import (
+    batch_sharding,
+    check_batch_size,
+    make_mesh,
+    replicated,
+    shard_batch,
+)
+from grnn_jax.training import make_eval_step
+from grnn_jax.workdir import data_settings, load_run
+
+SPLITS = ("train", "valid", "test")
+
+Evaluate = Callable[..., dict[str, Any] | None]
+
+
+def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
+    """Makes the function that scores a corpus.
+
+    Args:
+        model: the model.
+        config: format, `eval_batch_size` and `sequence_length` are read.
+        mesh: mesh with the axis "data".
+
+    Returns:
+        Function (params, corpus, stop=None) -> dict with num_sequences, num_events,
+        nats_per_event, bits_per_event, perplexity (of an event) and nats_per_sequence. Sums over
+        batches are float64. Where `stop()` becomes true the score is given up: None.
+    """
+    rows, whole = batch_sharding(mesh), replicated(mesh)
+    size = config.eval_batch_size
+    initial_state = jax.jit(lambda params: model.initial_state(params, size), out_shardings=rows)
+    eval_step = jax.jit(make_eval_step(model), donate_argnums=1, out_shardings=(rows, whole))
+
+    def evaluate(
+        params: PyTree, corpus: Corpus, stop: Callable[[], bool] | None = None
+    ) -> dict[str, Any] | None:
+        batches = eval_batches(
+            corpus,
+            config.format,
+            size,
+            config.sequence_length,
+            jax.process_index(),
+            jax.process_count(),
+        )
+        carry, nats, num_events, pending = initial_state(params), 0.0, 0, None
+        for batch in batches:
+            if stop is not None and stop():
+                return None
+            carry, metrics = eval_step(params, carry, shard_batch(batch, mesh))
+            if pending is not None:  # One batch late, so that no device waits.
+                nats += float(pending["nats"])
+                num_events += int(pending["num_events"])
+            pending = metrics
+        if pending is not None:
+            nats += float(pending["nats"])
+            num_events += int(pending["num_events"])
+        if num_events != corpus.num_events:
+            raise RuntimeError(f"{num_events} of {corpus.num_events} events were scored")
+        mean = nats / num_events
+        return {
+            "num_sequences": corpus.num_sequences,
+            "num_events": num_events,
+            "nats_per_event": mean,
+            "bits_per_event": bits(mean),
+            "perplexity": perplexity(mean),
+            "nats_per_sequence": nats / corpus.num_sequences,
+        }
+
+    return evaluate
+
+
+def evaluate(
+    workdir: str | os.PathLike[str],
+    *,
+    data: str = "",
+    split: str = "valid",
+    checkpoint: str = "best",
+    eval_batch_size: int = 0,
+) -> dict[str, Any]:
+    """Scores a trained model.
+
+    Args:
+        workdir: directory of the run; nothing else is needed.
+        data: a file to score whole, in the format of the run; empty to score a split of its data.
+        split: "train", "valid" or "test".
+        checkpoint: "best" or "latest".
+        eval_batch_size: sequences in a batch; 0 for that of the run.
+
+    Returns:
+        split, step, num_sequences, num_events, nats_per_event, bits_per_event, perplexity,
+        nats_per_sequence, checkpoint, data and workdir.
+
+    Raises:
+        InputError: there is no such run, file or split.
+    """
+    if split not in SPLITS:
+        raise InputError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if eval_batch_size < 0:
+        raise InputError(f"--eval_batch_size must be at least 0, got {eval_batch_size}")
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain reads flags of its own.
+    run = load_run(workdir, checkpoint)
+    config, cache = run.config, Path(workdir) / "tokens"
+    if eval_batch_size:
+        config = Config(**{**vars(config), "eval_batch_size": eval_batch_size})
+    mesh = make_mesh()
+    check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
+    if data:
+        corpus = load_file(data, config.format, run.codec, None)
+        split = "data"
+    else:
+        splits = load_splits(**data_settings(config), cache_dir=cache, codec_object=run.codec)
+        corpus = getattr(splits, split)
+        if corpus is None:
+            raise InputError(f"--split={split}: the run in {workdir} holds out nothing for it")
+    values = make_evaluate(run.model, config, mesh)(run.params, corpus)
+    assert values is not None
+    return {
+        "split": split,
+        "step": run.step,
+        **values,
+        "checkpoint": checkpoint,
+        "data": data or config.data,
+        "workdir": str(workdir),
+    }

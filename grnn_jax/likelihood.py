@@ -1,0 +1,185 @@
+"""Exact log-probabilities of events and sequences, and their units.
+
+    log p(x_1..x_T) = Σ_{t=0}^{T-1} log p(x_{t+1} | x_≤t)
+
+Every event is predicted, the first one too, and none from itself.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
+from grnn_jax.model import Carry, Model, token_table_with_start
+from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.recurrence.dropout import dropout_index
+from grnn_jax.recurrence.tokens import Tokens
+from grnn_jax.recurrence.unroll import run_window
+
+
+def event_log_probs(
+    model: Model,
+    params: Params,
+    carry: Carry,
+    batch: Any,
+    *,
+    key: PRNGKey | None = None,
+    conditioning: Float[AnyArray, "..."] | None = None,
+) -> tuple[Float[Array, "B T"], Carry]:
+    r"""Log-probability of every event of a window, given all events before it.
+
+        log p(x_{t+1} | x_≤t) = distribution.log_prob(h_t, x_{t+1}),   0 where not mask
+
+    The window continues the sequences of `carry`, as truncated BPTT does; at a reset the
+    network restarts from its initial state and the start input, so nothing crosses it. With
+    `model.chunk_size` the whole way from events to log-probabilities is rematerialised in
+    chunks, so that memory grows with √T.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        carry: `model.initial_state(...)`, or the carry of the window before.
+        batch: events [B, T, ...], mask [B, T] (events that count; the others are padding or
+            context) and reset [B, T], as a `grnn_jax.data.Batch`.
+        key: switches dropout on, and seeds it.
+        conditioning: vectors that move the initial state, if the model has conditioning.
+
+    Returns:
+        Log-probabilities in nats, exactly 0 where mask is False, and the carry after the
+        window.
+    """
+    events, mask, reset = jax.tree.map(jnp.asarray, tuple(batch))
+    batch_size, length = mask.shape
+    initial = model.initial_state(params, batch_size, conditioning)
+    previous, started = shift_right(carry, events, reset)
+    if model.distribution.token_table is not None:
+        table, start_row = token_table_with_start(model.distribution, params)
+        previous = jnp.where(started, previous, start_row)
+    index = None if key is None else dropout_index(batch_size, length, reset)
+
+    def chunk(state: PyTree, window: tuple) -> tuple[PyTree, Array]:
+        events, previous, started, mask, reset, index = window
+        inputs: Array | Tokens
+        if model.distribution.token_table is not None:
+            inputs = Tokens(previous, table)
+        else:
+            encoded = model.distribution.encode(params["distribution"], previous)
+            inputs = jnp.where(started[..., None], encoded, params["start"])
+        hidden, state = run_window(
+            model.cell,
+            params["cell"],
+            inputs,
+            state,
+            reset,
+            initial.cell_state,
+            model.engine,
+            key,
+            index,
+        )
+        log_probs = model.distribution.log_prob(params["distribution"], hidden, events)
+        return state, jnp.where(mask, log_probs, 0)
+
+    window = (events, previous, started, mask, reset, index)
+    state, log_probs = scan_chunks(chunk, carry.cell_state, window, model.chunk_size)
+    last = jax.tree.map(lambda array: array[:, -1], events)
+    return log_probs, model.feed(carry._replace(cell_state=state), last)
+
+
+def shift_right(
+    carry: Carry, events: PyTree, reset: Bool[Array, "B T"]
+) -> tuple[PyTree, Bool[Array, "B T"]]:
+    """The event that enters the network before each event, and whether there is one.
+
+    Args:
+        carry: holds the last event of the window before.
+        events: the window's events, arrays [B, T, ...].
+        reset: True where a sequence starts.
+
+    Returns:
+        previous events [B, T, ...], and False where the start input enters instead.
+    """
+    previous = jax.tree.map(
+        lambda last, array: jnp.concatenate([last[:, None].astype(array.dtype), array[:, :-1]], 1),
+        carry.event,
+        events,
+    )
+    follows = jnp.ones_like(reset[:, 1:])
+    started = jnp.concatenate([carry.started[:, None], follows], 1) & ~reset
+    return previous, started
+
+
+def log_prob(
+    model: Model,
+    params: Params,
+    events: PyTree,
+    mask: Bool[AnyArray, "..."] | None = None,
+    *,
+    conditioning: Float[AnyArray, "..."] | None = None,
+) -> Float[Array, " B"]:
+    r"""Exact log-probability of whole sequences.
+
+        log p(x_1..x_T) = Σ_t log p(x_{t+1} | x_≤t)
+
+    Where the end of a sequence is an event it must stand in `events` to be counted.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        events: arrays [B, T, ...]; each row is one sequence from its first event on.
+        mask: True for real events, False for padding; None if all rows have full length.
+        conditioning: vectors [B, C], if the model has conditioning.
+
+    Returns:
+        One number of nats for each sequence.
+
+    Raises:
+        ValueError: if the shapes do not fit, or a token is not a class of the distribution.
+    """
+    shape = jnp.shape(jax.tree.leaves(events)[0])[:2]
+    if len(shape) < 2:
+        raise ValueError(f"events must have axes [B, T, ...], got shape {shape}")
+    mask = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
+    if mask.shape != shape:
+        raise ValueError(f"mask must have the shape {shape} of events, got {mask.shape}")
+    _check_tokens(model, events)
+    events = jax.tree.map(jnp.asarray, events)
+    carry = model.initial_state(params, shape[0], conditioning)
+    reset = jnp.zeros(shape, bool)
+    log_probs, _ = event_log_probs(
+        model, params, carry, (events, mask.astype(bool), reset), conditioning=conditioning
+    )
+    return log_probs.sum(1)
+
+
+def bits(nats: float) -> float:
+    """Nats in bits: nats / ln 2."""
+    return nats / math.log(2.0)
+
+
+def perplexity(nats_per_event: float) -> float:
+    """Exp of the mean negative log-probability; inf where that overflows."""
+    try:
+        return math.exp(nats_per_event)
+    except OverflowError:
+        return math.inf
+
+
+def _check_tokens(model: Model, events: PyTree) -> None:
+    """Names a token outside the classes; inside jit, where values are unknown, passes."""
+    token_table = model.distribution.token_table
+    if token_table is None or isinstance(events, jax.core.Tracer):
+        return
+    values = np.asarray(events)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"events must be integers, got dtype {values.dtype}")
+
+    def table(key: PRNGKey) -> Array:
+        return token_table(model.distribution.init(key, model.cell.hidden_size))
+
+    num_classes = jax.eval_shape(table, jax.random.key(0)).shape[0]
+    outside = values[(values < 0) | (values >= num_classes)]
+    if outside.size:
+        raise ValueError(f"events must be classes in [0, {num_classes}), got {outside[0]}")

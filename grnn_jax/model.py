@@ -1,0 +1,171 @@
+"""cell + distribution (+ conditioning) → `Model`, a tuple of pure functions."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import AnyArray, Array, Bool, Callable, Float, Params, PRNGKey, PyTree
+from grnn_jax.cells.base import Cell
+from grnn_jax.distributions.base import Distribution
+from grnn_jax.recurrence.tokens import lookup
+
+
+class Carry(NamedTuple):
+    """Everything a sequence leaves behind for its continuation; every array is [B, ...].
+
+    Attributes:
+        cell_state: the cell's state s_t, after all inputs it has seen.
+        event: the last event, which has not entered the network yet.
+        started: False where there is no last event: the learned start input enters instead.
+    """
+
+    cell_state: PyTree
+    event: PyTree
+    started: Bool[Array, " B"]
+
+
+class Model(NamedTuple):
+    """A generative recurrent network.
+
+    Attributes:
+        init: key -> params, with "cell", "distribution", "start" (and "conditioning").
+        initial_state: (params, batch_size, conditioning=None) -> the `Carry` of an empty
+            sequence; `conditioning` [B, C] moves the cell's initial state.
+        step: (params, carry) -> (hidden [B, H], carry): enters the carry's last event;
+            `hidden` then parameterises p(next event | all before).
+        feed: (carry, event [B]) -> carry with `event` as the last one.
+        make_step: params -> (carry -> (hidden, carry)), `step` with what does not depend on
+            the carry computed once, for use in a loop.
+        cell: the cell.
+        distribution: the output distribution.
+        engine: how `unroll` runs the cell.
+        chunk_size: steps between kept states under rematerialisation, or None.
+    """
+
+    init: Callable[[PRNGKey], Params]
+    initial_state: Callable[..., Carry]
+    step: Callable[[Params, Carry], tuple[Array, Carry]]
+    feed: Callable[[Carry, PyTree], Carry]
+    make_step: Callable[..., Callable[[Carry], tuple[Array, Carry]]]
+    cell: Cell
+    distribution: Distribution
+    engine: str = "auto"
+    chunk_size: int | None = None
+
+
+def make_model(
+    cell: Cell,
+    distribution: Distribution,
+    *,
+    engine: str = "auto",
+    conditioning_size: int = 0,
+    chunk_size: int | None = None,
+) -> Model:
+    r"""Joins a cell and an output distribution into a generative model.
+
+        s_t, h_t = cell(s_{t-1}, encode(x_t)),   encode(x_0) = learned start input
+        x_{t+1} ~ distribution(h_t)
+        s_{-1} = initial state (+ C c, with a conditioning vector c)
+
+    Args:
+        cell: a cell or a stack.
+        distribution: the family of p(x_{t+1} | x_≤t).
+        engine: see `grnn_jax.unroll`.
+        conditioning_size: width of a vector that moves the initial state; 0 for none.
+        chunk_size: rematerialise in chunks of this many steps, for long windows.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: for a negative conditioning_size.
+    """
+    if conditioning_size < 0:
+        raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")
+
+    def init(key: PRNGKey) -> Params:
+        cell_key, output_key, start_key, conditioning_key = jax.random.split(key, 4)
+        params: Params = {
+            "cell": cell.init(cell_key, distribution.encoding_size),
+            "distribution": distribution.init(output_key, cell.hidden_size),
+            "start": jax.random.normal(start_key, (distribution.encoding_size,), jnp.float32),
+        }
+        if conditioning_size:
+            leaves = jax.tree.leaves(cell.initial_state(params["cell"], 1))
+            lecun_normal = jax.nn.initializers.lecun_normal()
+            params["conditioning"] = {
+                f"kernel_{index}": lecun_normal(
+                    jax.random.fold_in(conditioning_key, index),
+                    (conditioning_size, leaf.shape[-1]),
+                    jnp.float32,
+                )
+                for index, leaf in enumerate(leaves)
+            }
+        return params
+
+    def initial_state(
+        params: Params, batch_size: int, conditioning: Float[AnyArray, "..."] | None = None
+    ) -> Carry:
+        state = cell.initial_state(params["cell"], batch_size)
+        if (conditioning is not None) != bool(conditioning_size):
+            given = "none" if conditioning is None else f"shape {conditioning.shape}"
+            raise ValueError(
+                f"conditioning must have size {conditioning_size} (0 is none), got {given}"
+            )
+        if conditioning is not None:
+            if conditioning.shape != (batch_size, conditioning_size):
+                raise ValueError(
+                    f"conditioning must have shape {(batch_size, conditioning_size)}, "
+                    f"got {conditioning.shape}"
+                )
+            leaves, tree = jax.tree.flatten(state)
+            kernels = params["conditioning"]
+            moved = [
+                leaf + conditioning @ kernels[f"kernel_{index}"]
+                for index, leaf in enumerate(leaves)
+            ]
+            state = jax.tree.unflatten(tree, moved)
+        event = jax.tree.map(
+            lambda spec: jnp.zeros((batch_size, *spec.shape), spec.dtype), distribution.event
+        )
+        return Carry(state, event, jnp.zeros((batch_size,), bool))
+
+    def make_step(
+        params: Params, *, project_table: bool = True
+    ) -> Callable[[Carry], tuple[Array, Carry]]:
+        if distribution.token_table is not None and project_table:
+            table, start_row = token_table_with_start(distribution, params)
+            rows = cell.project(params["cell"], table)
+
+            def project(carry: Carry) -> Array:
+                return lookup(rows, jnp.where(carry.started, carry.event, start_row))
+        else:
+
+            def project(carry: Carry) -> Array:
+                encoded = distribution.encode(params["distribution"], carry.event)
+                encoded = jnp.where(carry.started[:, None], encoded, params["start"])
+                return cell.project(params["cell"], encoded)
+
+        def step(carry: Carry) -> tuple[Array, Carry]:
+            state, hidden = cell.step(params["cell"], carry.cell_state, project(carry))
+            return hidden, carry._replace(cell_state=state)
+
+        return step
+
+    def step(params: Params, carry: Carry) -> tuple[Array, Carry]:
+        return make_step(params, project_table=False)(carry)
+
+    def feed(carry: Carry, event: PyTree) -> Carry:
+        return carry._replace(event=event, started=jnp.ones_like(carry.started))
+
+    return Model(init, initial_state, step, feed, make_step, cell, distribution, engine, chunk_size)
+
+
+def token_table_with_start(
+    distribution: Distribution, params: Params
+) -> tuple[Float[Array, "rows X"], int]:
+    """The encodings of all tokens, with the start input as one more row, and that row's index."""
+    assert distribution.token_table is not None
+    table = distribution.token_table(params["distribution"])
+    return jnp.concatenate([table, params["start"][None]]), table.shape[0]

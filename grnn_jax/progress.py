@@ -1,0 +1,111 @@
+"""What a run counts: its scores, the best one, and the events since the last line of metrics.
+
+Best score, early stopping and reduction on a plateau are decided here, from numbers alone.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+from grnn_jax.config import Config
+
+
+class Result(NamedTuple):
+    """How a call of `train` ended.
+
+    Attributes:
+        step: training steps done.
+        nats_per_event: last validation score, or None.
+        best_nats_per_event: best validation score, or None.
+        best_step: its step.
+        signal: number of the signal that stopped the run, or 0.
+        reason: why it ended, one sentence.
+    """
+
+    step: int
+    nats_per_event: float | None
+    best_nats_per_event: float | None
+    best_step: int
+    signal: int
+    reason: str
+
+
+@dataclasses.dataclass
+class Progress:
+    """Counters of a run, JSON values: a checkpoint holds them, a resumed run goes on counting.
+
+    Attributes:
+        best_nats: best validation score so far, nats per event.
+        best_step: its step.
+        last_nats: last validation score.
+        last_step: its step.
+        since_best: evaluations since the best one.
+        since_reduction: evaluations without a better score since the learning rate was reduced.
+        nats: sum over the events since the last line of metrics.
+        num_events: their number.
+    """
+
+    best_nats: float | None = None
+    best_step: int = -1
+    last_nats: float | None = None
+    last_step: int = -1
+    since_best: int = 0
+    since_reduction: int = 0
+    nats: float = 0.0
+    num_events: int = 0
+
+    def add_events(self, nats: float, num_events: int) -> None:
+        """Counts the events of one training step.
+
+        Args:
+            nats: sum of their negative log-probabilities.
+            num_events: their number.
+        """
+        self.nats += nats
+        self.num_events += num_events
+
+    def take_mean(self) -> tuple[float, int]:
+        """The mean since the last call, in nats per event, and the number of events in it."""
+        mean, num_events = self.nats / max(self.num_events, 1), self.num_events
+        self.nats, self.num_events = 0.0, 0
+        return mean, num_events
+
+    def add_score(self, nats: float, step: int) -> bool:
+        """Counts a validation score.
+
+        Args:
+            nats: the score, nats per event.
+            step: training steps behind it.
+
+        Returns:
+            Whether it is the best one so far.
+        """
+        self.last_nats, self.last_step = nats, step
+        if self.best_nats is None or nats < self.best_nats:
+            self.best_nats, self.best_step = nats, step
+            self.since_best = self.since_reduction = 0
+            return True
+        self.since_best += 1
+        self.since_reduction += 1
+        return False
+
+    def take_reduction(self, config: Config) -> bool:
+        """Whether the learning rate is to be reduced now; counting then begins anew.
+
+        Args:
+            config: `plateau_patience` is read.
+
+        Returns:
+            True after that many evaluations without a better score.
+        """
+        if not config.plateau_patience or self.since_reduction < config.plateau_patience:
+            return False
+        self.since_reduction = 0
+        return True
+
+    def stops_early(self, config: Config) -> bool:
+        """Whether the score has not become better for `early_stopping_patience` evaluations."""
+        return 0 < config.early_stopping_patience <= self.since_best
+
+    def result(self, step: int, signal: int, reason: str) -> Result:
+        """How a call ends, see `Result`."""
+        return Result(step, self.last_nats, self.best_nats, self.best_step, signal, reason)

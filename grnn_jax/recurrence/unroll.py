@@ -1,0 +1,148 @@
+"""`unroll`: one signature for every engine, for single cells and stacks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
+from grnn_jax.cells.base import Cell
+from grnn_jax.cells.stack import drop_recurrent_kernel, normalise
+from grnn_jax.recurrence.base import Engine
+from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
+from grnn_jax.recurrence.fused import fused_engine
+from grnn_jax.recurrence.scan import scan_engine
+from grnn_jax.recurrence.tokens import Tokens, project_inputs
+
+ENGINES: dict[str, Engine] = {
+    "scan": scan_engine,
+    "fused": fused_engine,
+    "fused_recompute": functools.partial(fused_engine, save_recurrent=False),
+}
+"""Engines that a flag can name, besides "auto"; a new engine is one file and one line here."""
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    inputs: Float[AnyArray, "B T X"] | Tokens,
+    state: PyTree,
+    *,
+    reset: Bool[AnyArray, "..."] | None = None,
+    initial_state: PyTree | None = None,
+    engine: str = "auto",
+    key: PRNGKey | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Float[Array, "B T H"], PyTree]:
+    r"""Runs a cell over time.
+
+        s_t, h_t = step(s_{t-1}, project(x_t)),   s_{t-1} = initial_state where reset_t
+
+    The projection of all inputs is one matmul in front of the loop. A stack is run layer by
+    layer, each over the whole window.
+
+    Args:
+        cell: a cell or a stack of cells.
+        params: its parameters.
+        inputs: x, or `Tokens(indices [B, T], table [V, X])`.
+        state: the state before the first step, every array [B, ...].
+        reset: True where a row restarts from `initial_state` before the step.
+        initial_state: what a reset restores; the cell's own initial state by default.
+        engine: "scan", the reference, any JAX transformation; "fused", gated cells, reverse
+            mode and vmap only (no `jvp`); "fused_recompute", the same with V h_{t-1} computed
+            again in the backward pass instead of kept; "auto", fused where the cell allows it.
+        key: switches dropout on (training) and seeds it; None is deterministic.
+        chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
+            `scan_chunks`. None keeps everything.
+
+    Returns:
+        outputs h [B, T, H] and the state after the last step.
+
+    Raises:
+        ValueError: for an unknown engine, one that cannot run this cell, or shapes that do
+            not fit.
+    """
+    batch_size, length = (inputs.indices if isinstance(inputs, Tokens) else inputs).shape[:2]
+    if reset is not None and reset.shape != (batch_size, length):
+        raise ValueError(f"reset must have shape {(batch_size, length)}, got {reset.shape}")
+    if initial_state is None:
+        initial_state = cell.initial_state(params, batch_size)
+    reset = None if reset is None else jnp.asarray(reset)
+    table = inputs.table if isinstance(inputs, Tokens) else None
+    values = jnp.asarray(inputs.indices if isinstance(inputs, Tokens) else inputs)
+    index = None if key is None else dropout_index(batch_size, length, reset)
+
+    def run(state: PyTree, window: tuple) -> tuple[PyTree, Array]:
+        values, reset, index = window
+        inputs = values if table is None else Tokens(values, table)
+        outputs, state = run_window(
+            cell, params, inputs, state, reset, initial_state, engine, key, index
+        )
+        return state, outputs
+
+    state, outputs = scan_chunks(run, state, (values, reset, index), chunk_size)
+    return outputs, state
+
+
+def run_window(
+    cell: Cell,
+    params: Params,
+    inputs: Float[Array, "B T X"] | Tokens,
+    state: PyTree,
+    reset: Bool[Array, "B T"] | None,
+    initial_state: PyTree,
+    engine: str,
+    key: PRNGKey | None,
+    index: DropoutIndex | None,
+) -> tuple[Float[Array, "B T H"], PyTree]:
+    """One window, or one chunk of it, through all layers; arguments as `unroll`."""
+    entering: Array | Tokens
+    if isinstance(inputs, Tokens):
+        entering = Tokens(inputs.indices.T, inputs.table)
+    else:
+        entering = jnp.swapaxes(inputs, 0, 1)
+    reset = None if reset is None else reset.T
+    if cell.layered is None:
+        outputs, state = _run_layer(cell, params, entering, state, reset, initial_state, engine)
+        return jnp.swapaxes(outputs, 0, 1), state
+
+    layered = cell.layered
+    final_state: list[PyTree] = []
+    hidden = passed = jnp.zeros(())
+    for number, layer in enumerate(layered.cells):
+        layer_params = params[f"layer_{number}"]
+        if key is not None:
+            mask_key, kernel_key = jax.random.split(jax.random.fold_in(key, number))
+            if layered.recurrent_dropout:
+                rate = layered.recurrent_dropout
+                layer_params = drop_recurrent_kernel(kernel_key, layer_params, rate)
+        outputs, layer_state = _run_layer(
+            layer, layer_params, entering, state[number], reset, initial_state[number], engine
+        )
+        final_state.append(layer_state)
+        hidden = outputs + hidden if layered.residual and number > 0 else outputs
+        passed = normalise(params, number, hidden) if layered.layer_norm else hidden
+        if index is not None and layered.dropout:
+            numbers = index.step if layered.dropout_per == "step" else index.sequence
+            passed = dropout(mask_key, passed, layered.dropout, numbers.T)
+        entering = passed
+    return jnp.swapaxes(passed, 0, 1), tuple(final_state)
+
+
+def _run_layer(
+    cell: Cell,
+    params: Params,
+    inputs: Float[Array, "T B X"] | Tokens,
+    state: PyTree,
+    reset: Bool[Array, "T B"] | None,
+    initial_state: PyTree,
+    engine: str,
+) -> tuple[Float[Array, "T B H"], PyTree]:
+    """One layer over a time-major window."""
+    if engine == "auto":
+        engine = "fused" if cell.gated is not None else "scan"
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
+    projected = project_inputs(cell, params, inputs)
+    return ENGINES[engine](cell, params, projected, state, reset, initial_state)

@@ -1,0 +1,158 @@
+"""Where arrays live: the mesh over all devices, the partition rules, and several processes.
+
+Today the mesh has the axis "data" alone and every parameter is replicated. A mesh with more axes
+and rules that name them shard parameters too; nothing else has to change, because the training
+step is one `jit` over global arrays and XLA inserts the collectives.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+from grnn_jax.errors import InputError
+
+Rules = Sequence[tuple[str, P]]
+
+# Regular expression on the path of a parameter -> how it is split. The first match counts.
+REPLICATED: Rules = ((r".*", P()),)
+
+
+def initialize_distributed(coordinator_address: str, num_processes: int, process_id: int) -> None:
+    """Joins the processes of a run; call it before anything touches a device.
+
+    Args:
+        coordinator_address: host:port of process 0.
+        num_processes: number of processes.
+        process_id: number of this process, from 0.
+
+    Raises:
+        InputError: the three settings do not fit together.
+    """
+    if not coordinator_address:
+        if num_processes > 1 or process_id > 0:
+            raise InputError(
+                "--num_processes and --process_id need --coordinator_address, got none"
+            )
+        return
+    if num_processes < 1:
+        raise InputError(f"--num_processes must be at least 1, got {num_processes}")
+    if not 0 <= process_id < num_processes:
+        raise InputError(f"--process_id must be from 0 to {num_processes - 1}, got {process_id}")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with the axis "data" over all devices of all processes.
+
+    Args:
+        devices: devices to use; None for all.
+
+    Returns:
+        The mesh.
+    """
+    devices = jax.devices() if devices is None else devices
+    return Mesh(np.asarray(devices), ("data",))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, flag: str = "batch_size") -> None:
+    """Checks that a batch can be split evenly.
+
+    Args:
+        batch_size: rows of the global batch.
+        mesh: mesh with the axis "data".
+        flag: name of the setting, for the message.
+
+    Raises:
+        InputError: the devices do not divide the batch.
+    """
+    num_devices = mesh.shape["data"]
+    if batch_size % num_devices:
+        raise InputError(
+            f"--{flag} must be a multiple of the {num_devices} devices, got {batch_size}"
+        )
+
+
+def partition_specs(tree: PyTree, rules: Rules = REPLICATED) -> PyTree:
+    """Applies partition rules to a tree of parameters.
+
+    Args:
+        tree: nested dicts of arrays (or of anything).
+        rules: pairs of a regular expression, searched in the path "a/b/c", and a PartitionSpec.
+
+    Returns:
+        The same structure with a PartitionSpec for each leaf.
+
+    Raises:
+        ValueError: no rule matches a path.
+    """
+
+    def spec(path: tuple, _: object) -> P:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        for pattern, found in rules:
+            if re.search(pattern, name):
+                return found
+        raise ValueError(f"no partition rule matches the parameter {name!r}")
+
+    return jax.tree_util.tree_map_with_path(spec, tree)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array whose leading axis is the batch."""
+    return NamedSharding(mesh, P("data"))
+
+
+def tree_shardings(tree: PyTree, mesh: Mesh, rules: Rules = REPLICATED) -> PyTree:
+    """Shardings of a tree under partition rules, see `partition_specs`."""
+    specs = partition_specs(tree, rules)
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda leaf: isinstance(leaf, P)
+    )
+
+
+def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """Makes global arrays of the rows that each process read.
+
+    Args:
+        batch: arrays [B / num_processes, ...], this process's part.
+        mesh: mesh with the axis "data".
+
+    Returns:
+        The same structure with global arrays [B, ...], split over "data".
+    """
+    sharding = batch_sharding(mesh)
+
+    def put(rows: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, np.asarray(rows))
+
+    return jax.tree.map(put, batch)
+
+
+def make_agree(mesh: Mesh) -> Callable[[int], jax.Array]:
+    """Makes a function by which all processes learn the largest of their numbers.
+
+    Args:
+        mesh: mesh with the axis "data".
+
+    Returns:
+        Function of this process's number. Its result, a scalar on the devices, is the same in all
+        processes; it is computed in the background, as a training step is.
+    """
+    largest = jax.jit(jnp.max, out_shardings=replicated(mesh))
+
+    def agree(number: int) -> jax.Array:
+        mine = np.full(jax.local_device_count(), number, np.int32)
+        return largest(shard_batch(mine, mesh))
+
+    return agree

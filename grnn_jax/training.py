@@ -1,0 +1,221 @@
+"""One training step and one evaluation step: pure functions of a state and a batch."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, PyTree
+
+from grnn_jax import likelihood
+from grnn_jax.config import Config
+from grnn_jax.data.batch import Batch
+from grnn_jax.model import Model
+from grnn_jax.optimizer import has_updated
+from grnn_jax.sharding import (
+    REPLICATED,
+    Rules,
+    batch_sharding,
+    replicated,
+    tree_shardings,
+)
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a training step reads and writes.
+
+    Attributes:
+        step: training steps done, an int32 scalar.
+        params: parameters, nested dicts of float32 arrays.
+        opt_state: state of the optax chain.
+        key: typed random key of the run; the key of a step is folded from it.
+        carry: recurrent state of every stream, every leaf [B, ...], carried from window to window.
+        averaged_params: exponential moving average of the parameters, or None.
+        learning_rate_scale: product of the reductions on plateaus so far, a float32 scalar.
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    key: Any
+    carry: Any
+    averaged_params: Any
+    learning_rate_scale: Any
+
+    @property
+    def evaluated_params(self) -> PyTree:
+        """The parameters that are evaluated and sampled from."""
+        return self.params if self.averaged_params is None else self.averaged_params
+
+    def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The state as the two items of a checkpoint: parameters, and everything else."""
+        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        params = {name: rest.pop(name) for name in ("params", "averaged_params")}
+        return params, rest
+
+
+def init_train_state(
+    model: Model, optimizer: optax.GradientTransformation, config: Config
+) -> TrainState:
+    """The state before the first step; a function of the configuration alone.
+
+    Args:
+        model: the model.
+        optimizer: the gradient method.
+        config: `seed`, `batch_size` and `ema_decay` are read.
+
+    Returns:
+        The state.
+    """
+    key = jax.random.key(config.seed)
+    params = model.init(jax.random.fold_in(key, 0))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        key=jax.random.fold_in(key, 1),
+        carry=model.initial_state(params, config.batch_size),
+        averaged_params=jax.tree.map(jnp.copy, params) if config.ema_decay else None,
+        learning_rate_scale=jnp.ones((), jnp.float32),
+    )
+
+
+def train_state_shardings(state: PyTree, mesh: Mesh, rules: Rules = REPLICATED) -> Any:
+    """How a state lies on a mesh: parameters by the rules, streams split over "data".
+
+    Args:
+        state: a state, or its shapes.
+        mesh: mesh with the axis "data".
+        rules: partition rules of the parameters; they apply to the moments of the optimizer too.
+
+    Returns:
+        A state with a sharding for each array.
+    """
+    whole, split = replicated(mesh), batch_sharding(mesh)
+    return TrainState(
+        step=whole,
+        params=tree_shardings(state.params, mesh, rules),
+        opt_state=tree_shardings(state.opt_state, mesh, rules),
+        key=whole,
+        carry=jax.tree.map(lambda _: split, state.carry),
+        averaged_params=tree_shardings(state.averaged_params, mesh, rules),
+        learning_rate_scale=whole,
+    )
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def update_average(average: PyTree, params: PyTree, decay: float, updates: Array) -> PyTree:
+    r"""One step of the exponential moving average of the parameters.
+
+    $$\bar\theta \leftarrow d\,\bar\theta + (1-d)\,\theta, \qquad
+      d = \min\!\big(\mathrm{decay}, \tfrac{1+n}{10+n}\big)$$
+
+    so that the random initial parameters are forgotten early on.
+
+    Args:
+        average: the average so far.
+        params: the parameters after the update.
+        decay: largest decay.
+        updates: n, number of updates before this one.
+
+    Returns:
+        The new average.
+    """
+    n = updates.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + n) / (10 + n))
+    return jax.tree.map(lambda a, p: a * d + p * (1 - d), average, params)
+
+
+def make_train_step(
+    model: Model, optimizer: optax.GradientTransformation, config: Config
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    r"""Makes the training step.
+
+    The loss of a window is the mean negative log-probability of its scored events,
+    $-\sum_{bt} m_{bt} \log p(x_{bt} \mid \cdot) / \sum_{bt} m_{bt}$, in nats per event. The
+    recurrent state at its end starts the next window; no gradient flows back through it.
+
+    Args:
+        model: the model.
+        optimizer: the gradient method.
+        config: dropout, accumulation and averaging are read.
+
+    Returns:
+        Pure function (state, batch) -> (state, metrics). Metrics are scalars: nats (their sum),
+        num_events, loss (nats per event), grad_norm (before clipping) and finite (False where the
+        new state holds, or came from, a NaN or an infinity).
+    """
+    uses_dropout = config.dropout > 0 or config.recurrent_dropout > 0
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        key = jax.random.fold_in(state.key, state.step) if uses_dropout else None
+        num_events = jnp.sum(batch.mask, dtype=jnp.int32)
+        start = jax.lax.stop_gradient(state.carry)
+
+        def loss_fn(params: PyTree) -> tuple[Array, tuple[Array, Any]]:
+            log_probs, carry = likelihood.event_log_probs(model, params, start, batch, key=key)
+            nats = -jnp.sum(log_probs)
+            return nats / jnp.maximum(num_events, 1), (nats, carry)
+
+        (loss, (nats, carry)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates = jax.tree.map(lambda update: update * state.learning_rate_scale, updates)
+        params = optax.apply_updates(state.params, updates)
+
+        averaged = state.averaged_params
+        if averaged is not None:
+            done = state.step // config.accumulate_steps
+            new = update_average(averaged, params, config.ema_decay, done)
+            moved = has_updated(opt_state)
+            averaged = jax.tree.map(lambda a, b: jnp.where(moved, a, b), new, averaged)
+
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & _all_finite((params, carry))
+        new_state = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            carry=jax.lax.stop_gradient(carry),
+            averaged_params=averaged,
+        )
+        metrics = {
+            "nats": nats,
+            "num_events": num_events,
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "finite": finite,
+        }
+        return new_state, metrics
+
+    return train_step
+
+
+def make_eval_step(
+    model: Model,
+) -> Callable[[PyTree, PyTree, Batch], tuple[PyTree, dict[str, Array]]]:
+    """Makes the evaluation step.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Pure function (params, carry, batch) -> (carry, metrics) with the scalars nats and
+        num_events, sums over the batch.
+    """
+
+    def eval_step(params: PyTree, carry: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
+        log_probs, carry = likelihood.event_log_probs(model, params, carry, batch)
+        num_events = jnp.sum(batch.mask, dtype=jnp.int32)
+        return carry, {"nats": -jnp.sum(log_probs), "num_events": num_events}
+
+    return eval_step

@@ -1,0 +1,136 @@
+"""The benchmark scripts run at tiny sizes, compare equal functions and write what they measured."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+ROOT = BENCHMARKS.parent
+
+
+def load_timing():
+    spec = importlib.util.spec_from_file_location("benchmark_timing", BENCHMARKS / "timing.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_script(name, *arguments, hidden_packages=None):
+    command = [sys.executable, "-W", "error", str(BENCHMARKS / name), *arguments]
+    paths = [str(ROOT)] if hidden_packages is None else [str(hidden_packages), str(ROOT)]
+    environment = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # these runs compile more than they compute
+    }
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_interleave_times_everything_once_a_round_in_shuffled_order():
+    timing = load_timing()
+    calls = []
+    runs = {name: lambda name=name: calls.append(name) for name in "abcd"}
+    seconds = timing.interleave(runs, 20, warmup=1, pause=0.0)
+    assert {name: len(values) for name, values in seconds.items()} == dict.fromkeys("abcd", 20)
+    assert calls[:4] == list("abcd")
+    rounds = [tuple(calls[i : i + 4]) for i in range(4, len(calls), 4)]
+    assert all(sorted(order) == list("abcd") for order in rounds)
+    assert len(set(rounds)) > 5
+    calls.clear()
+    timing.interleave(runs, 20, warmup=1, pause=0.0)
+    assert [tuple(calls[i : i + 4]) for i in range(4, len(calls), 4)] == rounds
+
+
+def test_ratio_is_the_median_of_ratios_within_rounds():
+    timing = load_timing()
+    # A machine that slows down threefold in the last two rounds leaves the ratio alone.
+    summary = timing.summarize({"us": [1.0, 1.0, 3.0, 3.0], "peer": [2.0, 2.0, 6.0, 6.0]}, "us")
+    assert summary["peer"]["ratio"] == 2.0
+    assert summary["us"]["ratio"] == 1.0
+    assert summary["peer"]["median_ms"] == 4000.0
+
+
+def test_train_step_checks_times_and_writes_json(tmp_path):
+    output = tmp_path / "train_step.json"
+    done = run_script(
+        "train_step.py",
+        "--cells=lstm",
+        "--sizes=4",
+        "--batch_size=2",
+        "--length=3",
+        "--repeats=2",
+        "--engines=auto",
+        f"--output={output}",
+        "--nomemory",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    record = json.loads(output.read_text())
+    (entry,) = record["results"]
+    assert record["reference"] == "grnn_jax auto"
+    assert {"grnn_jax auto", "flax nnx.RNN"} <= set(entry["timing"])
+    assert all(len(timed["seconds"]) == 2 for timed in entry["timing"].values())
+    losses = record["losses"]["lstm"]
+    assert all(values[3] < values[0] for values in losses.values())
+    for package, key in (("haiku", "haiku"), ("equinox", "equinox"), ("torch", "torch")):
+        skipped = f"skipped {key}: {package} is not installed" in done.stdout
+        assert skipped == (importlib.util.find_spec(package) is None)
+
+
+def test_train_step_measures_memory_and_skips_a_missing_peer(tmp_path):
+    output = tmp_path / "memory.json"
+    (tmp_path / "haiku.py").write_text('raise ModuleNotFoundError("hidden", name="haiku")\n')
+    done = run_script(
+        "train_step.py",
+        "--cells=elman",
+        "--sizes=8",
+        "--batch_size=2",
+        "--length=3",
+        "--repeats=1",
+        "--peers=grnn_jax,haiku",
+        "--engines=scan",
+        f"--output={output}",
+        hidden_packages=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skipped haiku: haiku is not installed" in done.stdout
+    (entry,) = json.loads(output.read_text())["results"]
+    assert set(entry["timing"]) == {"grnn_jax scan"}
+    memory = entry["memory"]["grnn_jax scan"]
+    assert 0 < memory["peak_mb"] < 2000
+    assert 0 < memory["xla_temporary_mb"] < 1
+
+
+def test_sampling_checks_times_and_writes_json(tmp_path):
+    output = tmp_path / "sampling.json"
+    done = run_script(
+        "sampling.py",
+        "--hidden_size=4",
+        "--batch_sizes=3",
+        "--length=4",
+        "--repeats=2",
+        f"--output={output}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    record = json.loads(output.read_text())
+    assert [entry["batch_size"] for entry in record["results"]] == [3]
+    assert all(
+        timed["characters_per_second"] > 0
+        for entry in record["results"]
+        for timed in entry["timing"].values()
+    )
+
+
+@pytest.mark.parametrize("flag", ["--cells=cnn", "--sizes=-3", "--peers=keras", "--dtypes=int8"])
+def test_a_bad_flag_is_named_without_a_traceback(flag):
+    done = run_script("train_step.py", flag)
+    assert done.returncode == 1
+    assert flag.split("=")[0].strip("-") in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,178 @@
+"""Checkpoints: exact, kept apart, and falling back where one cannot be read."""
+
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl import logging
+
+from grnn_jax.checkpoint import CheckpointStore, SaveError
+from grnn_jax.errors import InputError
+
+
+def make_state(step: int):
+    params = {"cell": {"kernel": jnp.full((3, 2), step / 3, jnp.float32)}, "bias": jnp.arange(2.0)}
+    optimizer = optax.MultiSteps(optax.adam(1e-3), 2).gradient_transformation()
+    state = {
+        "opt_state": optimizer.init(params),
+        "key": jax.random.fold_in(jax.random.key(7), step),
+        "carry": (jnp.ones((4, 2)) * step, jnp.zeros((4,), jnp.int32), jnp.ones((4,), bool)),
+        "scale": jnp.float32(0.5),
+    }
+    return {"params": params, "averaged": None}, state
+
+
+def shapes(tree):
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def leaf(x):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device)
+
+    return jax.tree.map(leaf, tree)
+
+
+def save(store, step):
+    params, state = make_state(step)
+    store.save_latest(step, params, state, {"position": step}, {"best": step + 0.1})
+
+
+def restore(store):
+    params, state = make_state(0)
+    return store.restore_latest(shapes(params), shapes(state))
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture
+def warnings_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda form, *args: said.append(form % args))
+    return said
+
+
+def test_round_trip_is_exact_and_only_the_last_are_kept(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    assert restore(store) is None
+    for step in (1, 2, 3):
+        save(store, step)
+    store.wait()
+    assert store.steps() == [2, 3]
+    store.close()
+    found = restore(CheckpointStore(tmp_path))
+    params, state = make_state(3)
+    assert found.step == 3
+    assert found.data == {"position": 3}
+    assert found.progress == {"best": 3.1}
+    assert_same(found.params, params)
+    assert_same(found.state, state)
+
+
+def test_donating_the_state_during_a_save_does_not_change_what_is_saved(tmp_path):
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    params = {"w": jnp.zeros((512, 512))}
+    store = CheckpointStore(tmp_path, keep=4)
+    for i in range(4):
+        store.save_latest(i, params, {"x": jnp.zeros(1)}, None, {})
+        for _ in range(3):
+            params = step(params)
+    store.wait()
+    store.close()
+    found = CheckpointStore(tmp_path).restore_params(shapes(params), "latest")
+    np.testing.assert_array_equal(found[1]["w"], 9)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove_item", "empty"])
+def test_unreadable_checkpoint_falls_back_to_the_one_before(tmp_path, warnings_said, damage):
+    store = CheckpointStore(tmp_path)
+    save(store, 1)
+    save(store, 2)
+    store.close()
+    broken = tmp_path / "checkpoints" / "latest" / "2"
+    if damage == "truncate":
+        for path in broken.rglob("*"):
+            if path.is_file() and path.parent.name == "d":
+                os.truncate(path, path.stat().st_size // 2)
+    elif damage == "remove_item":
+        shutil.rmtree(broken / "state")
+    else:
+        shutil.rmtree(broken)
+        broken.mkdir()
+    store = CheckpointStore(tmp_path)
+    found = restore(store)
+    assert found.step == 1
+    assert_same(found.params, make_state(1)[0])
+    assert any("step 2" in said and "unreadable" in said for said in warnings_said)
+    # The run goes on, and writes the step again.
+    save(store, 2)
+    store.close()
+    assert restore(CheckpointStore(tmp_path)).step == 2
+
+
+def test_no_readable_checkpoint_is_an_error_and_not_a_new_start(tmp_path, warnings_said):
+    store = CheckpointStore(tmp_path)
+    save(store, 5)
+    store.close()
+    shutil.rmtree(tmp_path / "checkpoints" / "latest" / "5" / "params")
+    with pytest.raises(InputError, match="no checkpoint in .*latest is readable"):
+        restore(CheckpointStore(tmp_path))
+
+
+def test_best_is_kept_apart_and_evaluation_falls_back_to_the_latest(tmp_path, warnings_said):
+    store = CheckpointStore(tmp_path)
+    template = shapes(make_state(0)[0])
+    for step in (1, 2, 3):
+        save(store, step)
+    assert store.restore_params(template)[0] == 3
+    store.save_best(1, make_state(1)[0], {})
+    store.save_best(2, make_state(2)[0], {})
+    store.wait()
+    assert store.steps("best") == [2]
+    step, params = store.restore_params(template)
+    assert step == 2
+    assert_same(params, make_state(2)[0])
+    # A run that goes on from an earlier step finds its own best again.
+    store.save_best(1, make_state(1)[0], {})
+    store.wait()
+    assert store.steps("best") == [1]
+    store.close()
+    shutil.rmtree(tmp_path / "checkpoints" / "best" / "1" / "params")
+    assert CheckpointStore(tmp_path, read_only=True).restore_params(template)[0] == 3
+    assert "unreadable" in warnings_said[0]
+
+
+def test_leftovers_of_an_interrupted_write_are_ignored_and_removed(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 1)
+    store.close()
+    latest = tmp_path / "checkpoints" / "latest"
+    shutil.copytree(latest / "1", latest / "2.orbax-checkpoint-tmp")
+    shutil.rmtree(latest / "2.orbax-checkpoint-tmp" / "state")
+    store = CheckpointStore(tmp_path)
+    assert restore(store).step == 1
+    save(store, 2)
+    store.close()
+    assert sorted(path.name for path in latest.iterdir()) == ["1", "2"]
+
+
+def test_a_failed_write_says_what_is_kept(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    save(store, 1)
+    store.wait()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store._latest, "save", full)
+    with pytest.raises(SaveError, match="No space left on device; .*step 1 is kept"):
+        save(store, 2)

@@ -1,0 +1,92 @@
+"""The configuration: what is refused, what may change when a run goes on, and its file."""
+
+import dataclasses
+import json
+
+import pytest
+
+from grnn_jax import cells, distributions, recurrence
+from grnn_jax.config import FIELDS, SECTIONS, Config, differences, from_json, to_json, validate
+from grnn_jax.errors import InputError
+
+
+def test_defaults_are_valid_and_described():
+    validate(Config())
+    for field in FIELDS.values():
+        assert field.metadata["help"].endswith(".")
+        assert field.metadata["section"] in SECTIONS
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_size": -4}, ["--hidden_size", "at least 1", "-4"]),
+        ({"num_steps": -1}, ["--num_steps", "at least 0", "-1"]),
+        ({"cell": "transformer"}, ["--cell", "lstm, gru, elman", "'transformer'"]),
+        ({"format": "csv"}, ["--format", "text, lines", "'csv'"]),
+        ({"hidden_size": 10, "num_heads": 3}, ["--hidden_size", "--num_heads=3", "10"]),
+        (
+            {"tied_embeddings": True, "embedding_size": 7, "hidden_size": 8},
+            ["--tied_embeddings", "--hidden_size=8", "--embedding_size=7"],
+        ),
+        ({"valid_fraction": 0.5, "test_fraction": 0.5}, ["--valid_fraction", "--test_fraction"]),
+        ({"valid_data": "x.txt"}, ["--valid_data", "--data"]),
+        ({"dropout": 1.0}, ["--dropout", "at most 0.999"]),
+        ({"dropout": float("nan")}, ["--dropout", "nan"]),
+        ({"batch_size": "64"}, ["--batch_size", "int", "'64'"]),
+        ({"batch_size": True}, ["--batch_size", "int", "True"]),
+        ({"activation": "relu"}, ["--activation=relu", "--cell=elman"]),
+        ({"codec": "bytes", "lowercase": True}, ["--lowercase", "--codec=bytes"]),
+        ({"num_steps": 10, "warmup_steps": 11}, ["--warmup_steps", "--num_steps=10", "11"]),
+        ({"early_stopping_patience": 2, "eval_every": 0}, ["--eval_every"]),
+        ({"keep_checkpoints": 1}, ["--keep_checkpoints", "at least 2", "1"]),
+    ],
+)
+def test_validate_names_the_flag_what_came_and_what_was_expected(change, words):
+    config = Config()
+    for name, value in change.items():
+        object.__setattr__(config, name, value)  # Past the run-time types of the tests.
+    with pytest.raises(InputError) as caught:
+        validate(config)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_json_round_trip_keeps_every_bit():
+    config = Config(data="/a b.txt", learning_rate=0.1 + 0.2, lowercase=True, seed=2**40)
+    assert from_json(to_json(config)) == config
+
+
+def test_json_of_another_version():
+    values = json.loads(to_json(Config(hidden_size=8)))
+    del values["ema_decay"]
+    assert from_json(json.dumps(values)) == Config(hidden_size=8)
+    values["zoneout"] = 0.1
+    with pytest.raises(InputError, match="W/config.json: unknown setting 'zoneout'"):
+        from_json(json.dumps(values), "W/config.json")
+    with pytest.raises(InputError, match="not valid JSON"):
+        from_json("{")
+    with pytest.raises(InputError, match="expected a JSON object"):
+        from_json("[]")
+    with pytest.raises(InputError, match="--hidden_size"):
+        from_json('{"hidden_size": -1}')
+
+
+def test_differences():
+    saved = Config(schedule="constant")
+    change = {"num_steps": 7, "log_every": 3, "hidden_size": 8, "profile": True, "seed": 5}
+    asked = dataclasses.replace(saved, **change)
+    assert differences(saved, asked) == {"hidden_size": (256, 8), "seed": (0, 5)}
+    # The learning rate of every step of the cosine depends on the number of steps.
+    cosine = Config(schedule="cosine", num_steps=10)
+    longer = dataclasses.replace(cosine, num_steps=20)
+    assert differences(cosine, longer) == {"num_steps": (10, 20)}
+
+
+def test_choices_are_those_of_the_package():
+    def choices(name):
+        return set(FIELDS[name].metadata["choices"])
+
+    assert choices("cell") == set(cells.CELLS)
+    assert choices("distribution") == set(distributions.DISTRIBUTIONS)
+    assert choices("engine") == {"auto", *recurrence.ENGINES}

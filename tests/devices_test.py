@@ -1,0 +1,132 @@
+"""Several devices, and several processes, compute what one does."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from fork_server import SCRIPTS, ForkServer, environment
+
+from grnn_jax.monitor import read_metrics
+from grnn_jax.workdir import load_run
+
+FLAGS = (
+    "--data=lines.txt", "--format=lines", "--hidden_size=8", "--batch_size=8",
+    "--eval_batch_size=8", "--sequence_length=12", "--schedule=constant", "--num_steps=6",
+    "--optimizer=sgd", "--learning_rate=0.5", "--log_every=1", "--eval_every=3",
+    "--checkpoint_every=3", "--valid_fraction=0.1", "--ema_decay=0.9", "--dropout=0.2",
+    "--noshow_sample",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("devices")
+    rng = np.random.default_rng(0)
+    words = np.array(["an", "old", "cat", "sat", "there"])
+    lines = [" ".join(rng.choice(words, rng.integers(1, 6))) + "\n" for _ in range(150)]
+    (folder / "lines.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    server = ForkServer(folder)
+    yield server.run
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def one(run, folder):
+    ended = run("train", "--workdir=one", *FLAGS)
+    assert ended.status == 0, ended.err
+    return folder / "one"
+
+
+def assert_same_run(workdir, reference):
+    for found, expected in zip(read_metrics(workdir), read_metrics(reference), strict=True):
+        for name in ("kind", "step", "num_events"):
+            assert found[name] == expected[name]
+        assert found["nats_per_event"] == pytest.approx(expected["nats_per_event"], rel=1e-5)
+    a, b = load_run(workdir, "latest").params, load_run(reference, "latest").params
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_eight_devices_equal_one(run, one, folder):
+    ended = run("train", "--workdir=eight", "--num_cpu_devices=8", *FLAGS)
+    assert ended.status == 0, ended.err
+    assert "on 8 cpu device(s)" in ended.err
+    assert_same_run(folder / "eight", one)
+    # What eight devices wrote, two can evaluate, and one can sample from.
+    both = [
+        run("evaluate", f"--workdir={name}", f"--num_cpu_devices={devices}", "--split=test")
+        for name, devices in (("eight", 2), ("one", 1))
+    ]
+    scores = [json.loads(ended.out)["nats_per_event"] for ended in both]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+    assert run("sample", "--workdir=eight", "--length=9").status == 0
+
+
+def test_a_run_goes_on_with_another_number_of_devices(run, one, folder):
+    flags = [flag for flag in FLAGS if "num_steps" not in flag]
+    ended = run("train", "--workdir=moved", "--num_cpu_devices=4", "--num_steps=4", *flags)
+    assert ended.status == 0, ended.err
+    ended = run("train", "--workdir=moved", *FLAGS)
+    assert ended.status == 0 and "going on after step 4" in ended.err, ended.err
+    moved = [r for r in read_metrics(folder / "moved") if r["kind"] == "train"]
+    expected = [r for r in read_metrics(one) if r["kind"] == "train"]
+    for a, b in zip(moved, expected, strict=True):
+        assert a["nats_per_event"] == pytest.approx(b["nats_per_event"], rel=1e-5)
+
+
+def start_processes(folder, *flags: str) -> list[subprocess.Popen]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(SCRIPTS / "train.py"), *FLAGS, *flags]
+    command += [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
+    return [
+        subprocess.Popen(
+            [*command, f"--process_id={i}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(folder / "cache"),
+            cwd=folder,
+        )
+        for i in range(2)
+    ]
+
+
+def finish(processes: list[subprocess.Popen], status: int) -> list[str]:
+    ended = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [status, status], ended
+    return [err for _, err in ended]
+
+
+def test_two_processes_equal_one(folder, one, run):
+    first, second = finish(start_processes(folder, "--workdir=two"), 0)
+    assert "step 6/6" in first and "step 6/6" not in second
+    assert_same_run(folder / "two", one)
+    alone = run("train", "--workdir=two", *FLAGS)
+    assert alone.status == 1 and "--num_processes must be 2" in alone.err
+
+
+def test_a_signal_to_one_process_stops_both_and_both_go_on(folder):
+    flags = ["--workdir=signalled", "--eval_every=0", "--checkpoint_every=0"]
+    processes = start_processes(folder, *flags, "--num_steps=100000")
+    metrics = folder / "signalled" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    processes[1].send_signal(signal.SIGTERM)
+    err = finish(processes, 128 + signal.SIGTERM)[0]
+    step = int(err.rsplit("after step ", 1)[1].split(";")[0])
+    err = finish(start_processes(folder, *flags, f"--num_steps={step + 2}"), 0)[0]
+    assert f"going on after step {step}" in err

@@ -1,0 +1,124 @@
+"""Runs scripts in forks of one process that has imported everything: a start costs no seconds.
+
+As a program it reads one JSON object a line. {"argv": [script, …], "out": path, "err": path} starts
+a script and answers with its process number; {"wait": number} waits for its end and answers with
+its exit status (negative: a signal). `ForkServer` is the other side.
+"""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "experiments"
+
+
+class Ended(NamedTuple):
+    """What a script left."""
+
+    status: int
+    out: str
+    err: str
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Variables for a script that finds the package, and compiles what is not in the cache."""
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+class ForkServer:
+    """Starts scripts in a folder."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._number = 0
+        self._server = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(folder / "cache"),
+            cwd=folder,
+        )
+
+    def _ask(self, request: dict) -> int:
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def start(self, script: str, *flags: str) -> tuple[int, Path, Path]:
+        """Starts a script; returns its process number and the files with what it prints."""
+        self._number += 1
+        out, err = (self._folder / f"{name}{self._number}.txt" for name in ("out", "err"))
+        argv = [str(SCRIPTS / f"{script}.py"), *flags]
+        return self._ask({"argv": argv, "out": str(out), "err": str(err)}), out, err
+
+    def wait(self, started: tuple[int, Path, Path]) -> Ended:
+        """Waits for the end of a script."""
+        number, out, err = started
+        status = self._ask({"wait": number})
+        return Ended(status, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+
+    def run(self, script: str, *flags: str) -> Ended:
+        """Runs a script to its end."""
+        return self.wait(self.start(script, *flags))
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
+
+
+def run_script(case: dict) -> int:
+    """Runs a script in this process as `python script …` does, and gives its exit status."""
+    for name, number in (("out", 1), ("err", 2)):
+        os.dup2(os.open(case[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    script = case["argv"][0]
+    sys.argv = case["argv"]
+    sys.path.insert(0, str(Path(script).parent))
+    warnings.simplefilter("error")
+    try:
+        runpy.run_path(script, run_name="__main__")
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    import tensorboardX  # noqa: F401
+
+    import grnn_jax.runner  # noqa: F401
+
+    warnings.filterwarnings("ignore", message=".*fork.*")
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                os._exit(run_script(request))
+        print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    main()

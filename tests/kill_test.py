@@ -1,0 +1,96 @@
+"""A run killed at ten random moments ends with the parameters of the run that was not."""
+
+import os
+import random
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from fork_server import ForkServer
+
+from grnn_jax.monitor import read_metrics
+from grnn_jax.workdir import load_run
+
+NUM_STEPS = 60
+FLAGS = (
+    "--data=lines.txt", "--format=lines", "--hidden_size=8", "--batch_size=4",
+    "--eval_batch_size=4", "--sequence_length=12", "--schedule=constant",
+    f"--num_steps={NUM_STEPS}", "--log_every=1", "--eval_every=3", "--checkpoint_every=1",
+    "--valid_fraction=0.1", "--dropout=0.2", "--noshow_sample",
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    words = np.array(["an", "old", "cat", "sat", "there"])
+    lines = [" ".join(rng.choice(words, 4)) + "\n" for _ in range(100)]
+    (tmp_path / "lines.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def writing(workdir) -> bool:
+    """Whether a checkpoint is being written at this moment."""
+    checkpoints = workdir / "checkpoints"
+    return any("tmp" in name for kind in ("latest", "best") for name in listing(checkpoints / kind))
+
+
+def listing(path) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+
+
+def newest(workdir) -> int:
+    steps = [int(n) for n in listing(workdir / "checkpoints" / "latest") if n.isdigit()]
+    return max(steps, default=-1)
+
+
+def kill_at_random(server, workdir, rng, kind: str) -> tuple[int, bool]:
+    """Starts the run and kills it: while it starts, between steps, or in the middle of a write."""
+    before = newest(workdir)
+    started = server.start("train", f"--workdir={workdir.name}", *FLAGS)
+    deadline = time.monotonic() + 60
+    if kind == "start":
+        time.sleep(rng.uniform(0.2, 1.2))
+    else:
+        while newest(workdir) <= before and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.2))
+    while kind == "write" and not writing(workdir) and time.monotonic() < deadline:
+        pass
+    os.kill(started[0], signal.SIGKILL)
+    return server.wait(started).status, writing(workdir)
+
+
+def test_a_killed_run_equals_the_uninterrupted_one(folder):
+    rng = random.Random(0)
+    server = ForkServer(folder)
+    reference, workdir = folder / "reference", folder / "killed"
+    assert server.run("train", "--workdir=reference", *FLAGS).status == 0
+    cut_short, steps = 0, []
+    for kind in ("step", "write", "start", "write", "step") * 2:
+        status, was_writing = kill_at_random(server, workdir, rng, kind)
+        assert status == -signal.SIGKILL
+        cut_short += was_writing
+        steps.append(newest(workdir))
+    ended = server.run("train", "--workdir=killed", *FLAGS)
+    server.close()
+    assert ended.status == 0, ended.err
+    # The kills were spread over the run, and some of them hit a checkpoint in the middle.
+    assert cut_short >= 3 and steps[-1] < NUM_STEPS and len(set(steps)) >= 8, steps
+    for checkpoint in ("latest", "best"):
+        a, b = load_run(workdir, checkpoint), load_run(reference, checkpoint)
+        assert a.step == b.step
+        for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+            np.testing.assert_array_equal(x, y)
+    clocks = ("events_per_second", "seconds_per_step")
+    records = [
+        [{k: v for k, v in r.items() if k not in clocks} for r in read_metrics(path)]
+        for path in (workdir, reference)
+    ]
+    assert records[0] == records[1]
+    assert not any("tmp" in name for name in listing(workdir / "checkpoints" / "latest"))

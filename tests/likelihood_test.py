@@ -1,0 +1,265 @@
+"""Exactness: enumeration, causality, resets, padding, conditioning, units."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from helpers import CELLS, perturb, to_numpy
+
+import grnn_jax
+from grnn_jax import cells, distributions, event_log_probs, likelihood, make_model
+
+
+def small_model(name="lstm", num_classes=3, end=None, **settings):
+    cell = CELLS[name]()
+    distribution = distributions.categorical(num_classes, embedding_size=4, end=end)
+    model = make_model(cell, distribution, **settings)
+    return model, perturb(model.init(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("engine", ["scan", "fused"])
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_probabilities_of_all_sequences_sum_to_one(name, engine):
+    """Σ over sequences that end within L + P(longer than L) = 1, in float64."""
+    end, longest = 2, 5
+    with jax.enable_x64(True):
+        model, params = small_model(name, num_classes=3, end=end, engine=engine)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        unfinished = list(itertools.product([0, 1], repeat=longest))
+        finished = [
+            [*word, end]
+            for length in range(longest)
+            for word in itertools.product([0, 1], repeat=length)
+        ]
+        padded = np.array([word + [0] * (longest - len(word)) for word in finished])
+        mask = np.arange(longest) < np.array([[len(word)] for word in finished])
+        events = np.concatenate([padded, unfinished])
+        mask = np.concatenate([mask, np.ones((len(unfinished), longest), bool)])
+        score = jax.jit(lambda params: grnn_jax.log_prob(model, params, events, mask))
+        probability = np.exp(score(params))
+        assert probability.dtype == np.float64
+        longer = probability[len(finished) :].sum()
+        assert longer > 1e-4
+        np.testing.assert_allclose(probability.sum(), 1.0, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+def test_log_prob_equals_a_numpy_loop(name):
+    """The whole way: start input, shift, cell, softmax, sum; tied embeddings too."""
+    for tied in (False, True):
+        model = make_model(
+            cells.CELLS[name](6), distributions.categorical(5, embedding_size=6, tied=tied)
+        )
+        params = perturb(model.init(jax.random.key(0)))
+        events = np.random.default_rng(0).integers(0, 5, (4, 8))
+        mask = np.arange(8) < np.array([8, 5, 1, 3])[:, None]
+        weights = to_numpy(params)
+        output = weights["distribution"]
+        kernel = output["embedding"].T if tied else output["kernel"]
+        expected = np.zeros(4)
+        for row in range(4):
+            state = oracles.initial_state({}, 2 if name == "lstm" else 1, 1, 6)
+            entering = weights["start"][None]
+            for t in range(mask[row].sum()):
+                state = oracles.STEPS[name](weights["cell"], state, entering)
+                log_p = oracles.log_softmax(state[0] @ kernel + output["bias"])
+                expected[row] += log_p[0, events[row, t]]
+                entering = output["embedding"][events[row, t]][None]
+        actual = grnn_jax.log_prob(model, params, events, mask)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["scan", "fused"])
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_causality_through_gradients(name, engine):
+    """log p(x_{t+1} | x_≤t) depends on the inputs up to t and not on later ones."""
+    model, params = small_model(name, engine=engine)
+    length = 6
+    reset = np.zeros((1, length), bool)
+    reset[0, 4] = True
+    events = jnp.asarray([[0, 2, 1, 1, 0, 2]])
+
+    def event_nats(encodings):
+        """Row t of `encodings` is added to what enters the network at step t."""
+        hidden, _ = grnn_jax.unroll(
+            model.cell,
+            params["cell"],
+            encodings,
+            model.initial_state(params, 1).cell_state,
+            reset=jnp.asarray(reset),
+            engine=engine,
+        )
+        return model.distribution.log_prob(params["distribution"], hidden, events)[0]
+
+    encodings = jnp.float32(np.random.default_rng(0).normal(size=(1, length, 4)))
+    jacobian = np.abs(jax.jit(jax.jacrev(event_nats))(encodings)[:, 0]).sum(-1)  # [event, input]
+    for event, entering in itertools.product(range(length), range(length)):
+        same_sequence = (event >= 4) == (entering >= 4)
+        if entering <= event and same_sequence:
+            assert jacobian[event, entering] > 0
+        else:
+            assert jacobian[event, entering] == 0
+
+
+def test_an_event_is_not_predicted_from_itself_or_later_ones():
+    model, params = small_model("gru", num_classes=5)
+    rng = np.random.default_rng(0)
+    events = rng.integers(0, 5, (2, 7))
+    carry = model.initial_state(params, 2)
+    mask, reset = np.ones((2, 7), bool), np.zeros((2, 7), bool)
+    score = jax.jit(lambda events: event_log_probs(model, params, carry, (events, mask, reset))[0])
+    base = score(events)
+    for t in range(7):
+        changed = events.copy()
+        changed[:, t] = (changed[:, t] + 1) % 5
+        other = score(changed)
+        np.testing.assert_array_equal(base[:, :t], other[:, :t])
+        assert (np.asarray(base[:, t:]) != np.asarray(other[:, t:])).all()
+
+
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_packed_sequences_equal_separate_ones(name):
+    """Nothing crosses a reset, whatever the carry was."""
+    model, params = small_model(name, num_classes=5)
+    rng = np.random.default_rng(0)
+    lengths = [3, 1, 4]
+    parts = [rng.integers(0, 5, (1, length)) for length in lengths]
+    packed = np.concatenate(parts, 1)
+    reset = np.zeros(packed.shape, bool)
+    reset[0, [0, 3, 4]] = True
+    dirty = perturb(model.initial_state(params, 1).cell_state, scale=2.0)
+    carry = grnn_jax.Carry(dirty, jnp.asarray([4]), jnp.asarray([True]))
+    batch = (jnp.asarray(packed), jnp.ones(packed.shape, bool), jnp.asarray(reset))
+    nats, _ = jax.jit(event_log_probs, static_argnums=0)(model, params, carry, batch)
+    pieces = np.split(np.asarray(nats[0]), np.cumsum(lengths)[:-1])
+    score = jax.jit(grnn_jax.log_prob, static_argnums=0)
+    for part, piece in zip(parts, pieces, strict=True):
+        expected = score(model, params, jnp.asarray(part))[0]
+        np.testing.assert_allclose(piece.sum(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_windows_with_the_carry_equal_one_long_window(name):
+    model, params = small_model(name, num_classes=5)
+    events = jnp.asarray(np.random.default_rng(0).integers(0, 5, (3, 12)))
+    mask, reset = jnp.ones((3, 12), bool), jnp.zeros((3, 12), bool).at[1, 5].set(True)
+    carry = model.initial_state(params, 3)
+    score = jax.jit(event_log_probs, static_argnums=0)
+    whole, last = score(model, params, carry, (events, mask, reset))
+    pieces = []
+    for window in (slice(0, 4), slice(4, 5), slice(5, 12)):
+        batch = (events[:, window], mask[:, window], reset[:, window])
+        nats, carry = score(model, params, carry, batch)
+        pieces.append(nats)
+    np.testing.assert_allclose(jnp.concatenate(pieces, 1), whole, rtol=1e-5, atol=1e-6)
+    for actual, expected in zip(jax.tree.leaves(carry), jax.tree.leaves(last), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["scan", "fused"])
+@pytest.mark.parametrize("name", ["lstm", "gru_heads", "stack_residual_norm"])
+def test_padding_has_exactly_zero_effect(name, engine):
+    """Bit for bit the same numbers and gradients, whatever stands in the padding."""
+    model, params = small_model(name, num_classes=5, engine=engine)
+    rng = np.random.default_rng(0)
+    mask = np.arange(9) < np.array([9, 4, 1, 6])[:, None]
+    events = rng.integers(0, 5, (4, 9))
+
+    @jax.jit
+    def value_and_gradient(params, events):
+        def loss(params):
+            return grnn_jax.log_prob(model, params, events, mask).sum()
+
+        return jax.value_and_grad(loss)(params)
+
+    expected = value_and_gradient(params, events)
+    other = np.where(mask, events, rng.integers(0, 5, events.shape))
+    actual = value_and_gradient(params, other)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    score = jax.jit(grnn_jax.log_prob, static_argnums=0)
+    alone = [score(model, params, events[row : row + 1, : mask[row].sum()])[0] for row in range(4)]
+    together = score(model, params, events, mask)
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 5, 8])
+def test_chunks_change_nothing(chunk_size):
+    model, params = small_model("stack", num_classes=5)
+    events = jnp.asarray(np.random.default_rng(0).integers(0, 5, (3, 8)))
+    batch = (events, jnp.ones((3, 8), bool), jnp.zeros((3, 8), bool).at[0, 3].set(True))
+
+    def value_and_gradient(model):
+        def loss(params):
+            carry = model.initial_state(params, 3)
+            return event_log_probs(model, params, carry, batch)[0].sum()
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    expected = value_and_gradient(model)
+    actual = value_and_gradient(model._replace(chunk_size=chunk_size))
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_conditioning_moves_the_initial_state():
+    cell = cells.stack([cells.lstm(4, learned_initial_state=True), cells.gru(3)])
+    model = make_model(cell, distributions.categorical(5), conditioning_size=2)
+    params = perturb(model.init(jax.random.key(0)))
+    vectors = jnp.asarray([[1.0, 0.0], [0.0, 0.0]])
+    carry = model.initial_state(params, 2, vectors)
+    kernels = to_numpy(params["conditioning"])
+    learned = to_numpy(params["cell"]["layer_0"]["initial_state"])
+    for index, base in enumerate([learned[0], learned[1], np.zeros(3)]):
+        leaf = jax.tree.leaves(carry.cell_state)[index]
+        np.testing.assert_allclose(leaf[0], base + kernels[f"kernel_{index}"][0], rtol=1e-5)
+        np.testing.assert_allclose(leaf[1], base, rtol=1e-5)
+    events = np.zeros((2, 3), int)
+    nats = grnn_jax.log_prob(model, params, events, conditioning=vectors)
+    assert nats[0] != nats[1]
+    with pytest.raises(ValueError, match="conditioning must have size 2"):
+        grnn_jax.log_prob(model, params, events)
+    with pytest.raises(ValueError, match=r"must have shape \(2, 2\), got \(2, 3\)"):
+        grnn_jax.log_prob(model, params, events, conditioning=jnp.zeros((2, 3)))
+
+
+def test_a_reset_restores_the_conditioned_state():
+    model = make_model(cells.gru(4), distributions.categorical(5), conditioning_size=2)
+    params = perturb(model.init(jax.random.key(0)))
+    vector = jnp.asarray([[0.7, -1.0]])
+    part = np.array([[1, 2, 3]])
+    expected = grnn_jax.log_prob(model, params, part, conditioning=vector)[0]
+    reset = jnp.zeros((1, 6), bool).at[0, 3].set(True)
+    batch = (jnp.asarray(np.tile(part, 2)), jnp.ones((1, 6), bool), reset)
+    nats, _ = event_log_probs(
+        model, params, model.initial_state(params, 1, vector), batch, conditioning=vector
+    )
+    np.testing.assert_allclose(nats[0, :3].sum(), expected, rtol=1e-5)
+    np.testing.assert_allclose(nats[0, 3:].sum(), expected, rtol=1e-5)
+
+
+def test_units():
+    assert likelihood.bits(math.log(8)) == pytest.approx(3)
+    assert likelihood.perplexity(math.log(65)) == pytest.approx(65)
+    assert likelihood.perplexity(1e6) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("events", "mask", "message"),
+    [
+        (np.array([[0, 5]]), None, r"events must be classes in \[0, 5\), got 5"),
+        (np.array([[0, -1]]), None, r"events must be classes in \[0, 5\), got -1"),
+        (np.array([0, 1]), None, r"events must have axes \[B, T, ...\], got shape \(2,\)"),
+        (np.array([[0.5, 1]]), None, "events must be integers, got dtype float"),
+        (np.array([[0, 1]]), np.ones((1, 3), bool), r"mask must have the shape \(1, 2\)"),
+    ],
+)
+def test_wrong_events_are_named(events, mask, message):
+    model, params = small_model("lstm", num_classes=5)
+    with pytest.raises(ValueError, match=message):
+        grnn_jax.log_prob(model, params, events, mask)

@@ -1,0 +1,254 @@
+"""Every engine against the scan, and the scan against a NumPy loop; chunks; transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from helpers import CELLS, assert_trees_close, perturb, to_numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grnn_jax import Tokens, cells, unroll
+
+
+def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_size=None):
+    """Loss with gradients: outputs and final state both enter it."""
+
+    def loss(params, inputs, state):
+        outputs, final = unroll(
+            cell, params, inputs, state, reset=reset, engine=engine, key=key, chunk_size=chunk_size
+        )
+        final_sum = sum(jnp.cos(leaf).sum() for leaf in jax.tree.leaves(final))
+        return (outputs * weights).sum() + final_sum, (outputs, final)
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(params, inputs, state)
+
+
+def random_case(cell, batch_size, length, input_size, seed, resets):
+    rng = np.random.default_rng(seed)
+    params = perturb(cell.init(jax.random.key(seed), input_size), seed)
+    inputs = jnp.float32(rng.normal(size=(batch_size, length, input_size)))
+    state = perturb(cell.initial_state(params, batch_size), seed + 1, scale=1.0)
+    weights = jnp.float32(rng.normal(size=(batch_size, length, cell.hidden_size)))
+    reset = jnp.asarray(rng.random((batch_size, length)) < 0.3) if resets else None
+    return params, inputs, state, reset, weights
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(["elman", "lstm", "gru"]),
+    width=st.integers(1, 4),
+    num_heads=st.integers(1, 3),
+    batch_size=st.integers(1, 4),
+    length=st.integers(1, 9),
+    input_size=st.integers(1, 5),
+    learned=st.booleans(),
+    resets=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_fused_equals_scan_for_any_shape(
+    name, width, num_heads, batch_size, length, input_size, learned, resets, seed
+):
+    cell = cells.CELLS[name](width * num_heads, num_heads=num_heads, learned_initial_state=learned)
+    case = random_case(cell, batch_size, length, input_size, seed, resets)
+    params, inputs, state, reset, weights = case
+    expected = run(cell, params, inputs, state, reset, "scan", weights)
+    actual = run(cell, params, inputs, state, reset, "fused", weights)
+    assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_auto_and_fused_equal_scan_for_every_cell(name, resets):
+    cell = CELLS[name]()
+    case = random_case(cell, 3, 11, 5, 0, resets)
+    params, inputs, state, reset, weights = case
+    expected = run(cell, params, inputs, state, reset, "scan", weights)
+    for engine in ("fused", "fused_recompute", "auto"):
+        actual = run(cell, params, inputs, state, reset, engine, weights)
+        assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_fused_equals_scan_in_bfloat16(name, num_heads):
+    cell = cells.CELLS[name](8, num_heads=num_heads, dtype=jnp.bfloat16)
+    params, inputs, state, reset, weights = random_case(cell, 3, 12, 5, 0, True)
+    expected = run(cell, params, inputs, state, reset, "scan", weights)
+    actual = run(cell, params, inputs, state, reset, "fused", weights)
+    assert_trees_close(actual[0], expected[0], rtol=1e-5, atol=1e-5)
+    # Both round V, h and dr to bfloat16 (8 bits), the scan also every summand of dV.
+    assert_trees_close(actual[1], expected[1], rtol=0.03, atol=0.1)
+    single = cells.CELLS[name](8, num_heads=num_heads)
+    exact = run(single, params, inputs, state, reset, "scan", weights)
+    difference = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), actual[0][1], exact[0][1])
+    assert 0 < max(jax.tree.leaves(difference)) < 0.1  # it computes in bfloat16, and nearly right
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(actual))
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+def test_reset_equals_a_numpy_loop(name):
+    cell = cells.CELLS[name](6, learned_initial_state=True)
+    params, inputs, state, reset, _ = random_case(cell, 4, 9, 5, 3, True)
+    numpy_params = to_numpy(params)
+    initial = oracles.initial_state(numpy_params, len(state), 4, 6)
+    expected, expected_final = oracles.unroll(
+        oracles.STEPS[name],
+        numpy_params,
+        to_numpy(inputs),
+        to_numpy(state),
+        np.asarray(reset),
+        initial,
+    )
+    for engine in ("scan", "fused"):
+        outputs, final = unroll(cell, params, inputs, state, reset=reset, engine=engine)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+        assert_trees_close(final, expected_final, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["scan", "fused"])
+@pytest.mark.parametrize("chunk_size", [1, 4, 5, 13, 20])
+def test_chunks_change_nothing(chunk_size, engine):
+    cell = cells.stack(
+        [cells.lstm(6), cells.gru(6)], dropout=0.3, dropout_per="sequence", recurrent_dropout=0.2
+    )
+    params, inputs, state, reset, weights = random_case(cell, 3, 13, 5, 0, True)
+    key = jax.random.key(7)
+    expected = run(cell, params, inputs, state, reset, engine, weights, key)
+    actual = run(cell, params, inputs, state, reset, engine, weights, key, chunk_size)
+    assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_tokens", [4, 200, 2000])
+def test_tokens_equal_rows_of_the_table(num_tokens):
+    """More and fewer tokens than events, below and above the one-hot limit."""
+    cell = cells.lstm(6)
+    rng = np.random.default_rng(0)
+    params = perturb(cell.init(jax.random.key(0), 5))
+    table = jnp.float32(rng.normal(size=(num_tokens, 5)))
+    indices = jnp.asarray(rng.integers(0, num_tokens, (3, 7)))
+    weights = jnp.float32(rng.normal(size=(3, 7, 6)))
+    state = cell.initial_state(params, 3)
+
+    def loss(params, table, as_tokens):
+        inputs = Tokens(indices, table) if as_tokens else table[indices]
+        return (unroll(cell, params, inputs, state)[0] * weights).sum()
+
+    expected = jax.value_and_grad(loss, argnums=(0, 1))(params, table, False)
+    actual = jax.value_and_grad(loss, argnums=(0, 1))(params, table, True)
+    assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scan_has_forward_mode_and_fused_has_vmap_and_second_order():
+    cell = cells.gru(4)
+    params, inputs, state, reset, weights = random_case(cell, 2, 5, 3, 0, True)
+
+    def loss(inputs, engine):
+        outputs, _ = unroll(cell, params, inputs, state, reset=reset, engine=engine)
+        return (outputs**2 * weights).sum()
+
+    gradient = jax.grad(loss)(inputs, "fused")
+    _, slope = jax.jvp(lambda x: loss(x, "scan"), (inputs,), (weights[..., :3],))
+    np.testing.assert_allclose(slope, (gradient * weights[..., :3]).sum(), rtol=1e-4)
+
+    many = jnp.stack([inputs, 2 * inputs])
+    stacked = jax.vmap(jax.grad(lambda x: loss(x, "fused")))(many)
+    for one, expected in zip(stacked, many, strict=True):
+        assert_trees_close(one, jax.grad(loss)(expected, "scan"), rtol=1e-4, atol=1e-5)
+
+    def curvature(engine):
+        return jax.grad(lambda x: (jax.grad(loss)(x, engine) * weights[..., :3]).sum())(inputs)
+
+    assert_trees_close(curvature("fused"), curvature("scan"), rtol=1e-3, atol=1e-4)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: loss(x, "fused"), (inputs,), (inputs,))
+
+
+def test_fused_accumulates_no_kernel_gradient_in_the_loop():
+    """No array of V's size may be written in each step of the backward loop."""
+    cell = cells.lstm(6)
+    params, inputs, state, _, weights = random_case(cell, 3, 50, 5, 0, False)
+
+    def carried(engine):
+        def loss(params):
+            return (unroll(cell, params, inputs, state, engine=engine)[0] * weights).sum()
+
+        jaxpr = jax.make_jaxpr(jax.grad(loss))(params)
+        sizes = []
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "scan" and equation.params["reverse"]:
+                first = equation.params["num_consts"]
+                carry = equation.invars[first : first + equation.params["num_carry"]]
+                sizes += [variable.aval.size for variable in carry]
+        return max(sizes)
+
+    assert carried("scan") >= 6 * 24
+    assert carried("fused") <= 3 * 6
+
+
+def test_recomputing_keeps_less_between_the_passes():
+    cell = cells.lstm(32)
+    params, inputs, state, _, _ = random_case(cell, 4, 50, 5, 0, False)
+
+    def kept(engine):
+        def forward(params, inputs):
+            return unroll(cell, params, inputs, state, engine=engine)[0]
+
+        _, pullback = jax.vjp(forward, params, inputs)
+        return sum(leaf.size for leaf in jax.tree.leaves(pullback) if hasattr(leaf, "size"))
+
+    assert kept("fused") - kept("fused_recompute") >= 4 * 50 * 4 * 32
+
+
+def test_memory_grows_like_the_square_root_with_chunks():
+    from grnn_jax import distributions, event_log_probs, make_model
+
+    def temporary_bytes(length, chunk_size):
+        model = make_model(
+            cells.lstm(32), distributions.categorical(8), chunk_size=chunk_size, engine="fused"
+        )
+        params = model.init(jax.random.key(0))
+        events = jnp.zeros((16, length), jnp.int32)
+        mask, reset = jnp.ones(events.shape, bool), jnp.zeros(events.shape, bool)
+
+        def loss(params):
+            carry = model.initial_state(params, 16)
+            return event_log_probs(model, params, carry, (events, mask, reset))[0].sum()
+
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    plain = temporary_bytes(4096, None) / temporary_bytes(256, None)
+    chunked = temporary_bytes(4096, 64) / temporary_bytes(256, 16)
+    assert plain > 12  # sixteen times the steps
+    assert chunked < 6  # about four times the memory
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"engine": "warp"},
+            r"engine must be one of \['auto', 'scan', 'fused', 'fused_recompute'\], got 'warp'",
+        ),
+        ({"reset": jnp.zeros((2, 4), bool)}, r"reset must have shape \(2, 5\), got \(2, 4\)"),
+        ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    cell = cells.lstm(4)
+    params = cell.init(jax.random.key(0), 3)
+    with pytest.raises(ValueError, match=message):
+        unroll(cell, params, jnp.zeros((2, 5, 3)), cell.initial_state(params, 2), **arguments)
+
+
+def test_fused_refuses_a_cell_without_gated_structure():
+    plain = cells.lstm(4)._replace(gated=None)
+    params = plain.init(jax.random.key(0), 3)
+    inputs, state = jnp.ones((2, 5, 3)), plain.initial_state(params, 2)
+    with pytest.raises(ValueError, match="needs a cell with gated structure"):
+        unroll(plain, params, inputs, state, engine="fused")
+    expected, _ = unroll(cells.lstm(4), params, inputs, state, engine="scan")
+    outputs, _ = unroll(plain, params, inputs, state)
+    np.testing.assert_array_equal(outputs, expected)

@@ -1,0 +1,359 @@
+"""The loop: resumed runs, signals, what stops a run, and exact evaluation."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import grnn_jax
+from grnn_jax import runner
+from grnn_jax.config import Config
+from grnn_jax.data import load_splits
+from grnn_jax.errors import InputError
+from grnn_jax.evaluation import evaluate
+from grnn_jax.monitor import Monitor, read_metrics
+from grnn_jax.runner import RunError, train
+from grnn_jax.signals import Signals
+from grnn_jax.workdir import data_settings, load_run
+
+# A bit of everything that has a state.
+CONFIG = Config(
+    format="lines",
+    hidden_size=8,
+    num_layers=2,
+    batch_size=4,
+    sequence_length=16,
+    eval_batch_size=4,
+    num_steps=12,
+    schedule="constant",
+    learning_rate=0.01,
+    dropout=0.2,
+    recurrent_dropout=0.1,
+    accumulate_steps=2,
+    ema_decay=0.9,
+    plateau_patience=1,
+    valid_fraction=0.1,
+    log_every=2,
+    eval_every=3,
+    checkpoint_every=4,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Runs of one shape compile once."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    old = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, old, strict=True):
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "lines.txt"
+    rng = np.random.default_rng(0)
+    words = np.array(["an", "old", "cat", "sat", "there"])
+    path.write_text("".join(" ".join(rng.choice(words, 4)) + "\n" for _ in range(120)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def config(data):
+    return dataclasses.replace(CONFIG, data=data)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    return train(config, workdir), workdir
+
+
+def stop_at(monkeypatch, step: int, number: int = signal.SIGTERM):
+    """Sends a signal to this process when a step is done."""
+    advance = Monitor.advance
+
+    def advance_and_kill(self, done):
+        advance(self, done)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Monitor, "advance", advance_and_kill)
+
+
+def everything(config: Config, workdir: Path) -> dict:
+    """What a resumed process would go on from, as NumPy and JSON values."""
+    loop = runner._Loop(config, Path(workdir), Signals())
+    state = loop.state.replace(key=jax.random.key_data(loop.state.key))
+    leaves = {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+    found = {"progress": dataclasses.asdict(loop.progress), "data": loop.iterator.get_state()}
+    loop.close()
+    return found | leaves
+
+
+def metrics(workdir) -> list[dict]:
+    clocks = ("events_per_second", "seconds_per_step")
+    return [{k: v for k, v in r.items() if k not in clocks} for r in read_metrics(workdir)]
+
+
+def assert_same(a: dict, b: dict):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    config, uninterrupted, tmp_path, monkeypatch
+):
+    expected, reference = uninterrupted
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        first = train(config, tmp_path)
+    assert (first.step, first.signal) == (5, signal.SIGTERM)
+    assert "SIGTERM" in first.reason and "same command" in first.reason
+    with monkeypatch.context() as patch:
+        stop_at(patch, 9, signal.SIGINT)
+        second = train(config, tmp_path)
+    assert (second.step, second.signal) == (9, signal.SIGINT)
+    third = train(config, tmp_path)
+    assert third == expected
+    assert_same(everything(config, tmp_path), everything(config, reference))
+    assert metrics(tmp_path) == metrics(reference)
+    assert evaluate(tmp_path)["nats_per_event"] == evaluate(reference)["nats_per_event"]
+    # The handlers of this process are back.
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_during_an_evaluation_gives_it_up_and_it_is_made_up_for(
+    config, uninterrupted, tmp_path, monkeypatch
+):
+    expected, reference = uninterrupted
+    for step in (6, 12):
+        with monkeypatch.context() as patch:
+            make_evaluate = runner.make_evaluate
+
+            def spoiled(*args, step=step, make=make_evaluate):
+                evaluate, calls = make(*args), []
+
+                def evaluate_and_stop(params, corpus, stop):
+                    calls.append(stop)
+                    if len(calls) == (2 if step == 6 else 3):
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    return evaluate(params, corpus, stop)
+
+                return evaluate_and_stop
+
+            patch.setattr(runner, "make_evaluate", spoiled)
+            assert train(config, tmp_path)[0::4] == (step, signal.SIGTERM)
+    assert train(config, tmp_path) == train(config, tmp_path) == expected
+    assert metrics(tmp_path) == metrics(reference)
+    final, target = (everything(config, path) for path in (tmp_path, reference))
+    final.pop("progress"), target.pop("progress")
+    assert_same(final, target)
+    assert load_run(tmp_path).step == expected.best_step
+
+
+def test_a_damaged_checkpoint_costs_steps_but_changes_nothing(config, uninterrupted, tmp_path):
+    expected, reference = uninterrupted
+    shutil.copytree(reference, tmp_path / "w")
+    latest = tmp_path / "w" / "checkpoints" / "latest"
+    assert sorted(path.name for path in latest.iterdir()) == ["12", "9"]
+    shutil.rmtree(latest / "12" / "state")
+    assert train(config, tmp_path / "w") == expected
+    assert_same(everything(config, tmp_path / "w"), everything(config, reference))
+    assert metrics(tmp_path / "w") == metrics(reference)
+
+
+def test_a_best_checkpoint_that_was_not_written_is_made_good(
+    config, uninterrupted, tmp_path, monkeypatch
+):
+    result, reference = uninterrupted
+    shutil.copytree(reference, tmp_path / "w")
+    best = tmp_path / "w" / "checkpoints" / "best"
+    assert [path.name for path in best.iterdir()] == [str(result.best_step)] == ["12"]
+    shutil.rmtree(best / "12")
+    stop_at(monkeypatch, 13)
+    train(dataclasses.replace(config, num_steps=20), tmp_path / "w")
+    assert [path.name for path in best.iterdir()] == ["12"]
+    assert load_run(tmp_path / "w").step == 12
+
+
+def test_more_steps_go_on_and_other_settings_do_not(config, uninterrupted, tmp_path):
+    _, reference = uninterrupted
+    shutil.copytree(reference, tmp_path / "w")
+    longer = dataclasses.replace(config, num_steps=14, log_every=1)
+    assert train(longer, tmp_path / "w").step == 14
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["num_steps"] == 14
+    other = dataclasses.replace(config, hidden_size=16, seed=3)
+    with pytest.raises(InputError) as caught:
+        train(other, tmp_path / "w")
+    assert "--hidden_size was 8, is 16; --seed was 0, is 3" in str(caught.value)
+
+
+def test_metrics_and_files_of_a_run(config, uninterrupted):
+    result, workdir = uninterrupted
+    records = metrics(workdir)
+    assert [r["step"] for r in records if r["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
+    valid = [r for r in records if r["kind"] == "valid"]
+    assert [r["step"] for r in valid] == [3, 6, 9, 12]
+    assert result.best_nats_per_event == min(r["nats_per_event"] for r in valid)
+    names = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "codec.json", "metrics.jsonl", "tensorboard", "checkpoints"} <= names
+    splits = load_splits(**data_settings(config))
+    assert {r["num_events"] for r in valid} == {splits.valid.num_events}
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(load_run(workdir).params))
+    assert num_params > 0
+
+
+def test_evaluation_is_the_sum_over_the_sequences(config, uninterrupted, data):
+    _, workdir = uninterrupted
+    run = load_run(workdir)
+    lines = Path(data).read_text().splitlines()
+    lengths = np.array([len(line) + 1 for line in lines])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    events = np.zeros(mask.shape, np.int32)
+    for row, line in zip(events, lines, strict=True):
+        row[: len(line) + 1] = [*run.codec.encode(line), run.codec.end]
+    total = -float(grnn_jax.log_prob(run.model, run.params, events, mask).sum())
+    count = int(mask.sum())
+    for size in (4, 32):
+        values = evaluate(workdir, data=data, eval_batch_size=size)
+        assert (values["num_events"], values["num_sequences"]) == (count, len(lines))
+        assert values["nats_per_event"] == pytest.approx(total / count, rel=1e-6)
+    assert values["bits_per_event"] == pytest.approx(total / count / math.log(2), rel=1e-6)
+    assert values["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+    assert values["nats_per_sequence"] == pytest.approx(total / len(lines), rel=1e-6)
+    assert values["step"] == 12 and values["checkpoint"] == "best"
+
+
+def test_text_is_scored_as_one_stream(data, tmp_path):
+    config = dataclasses.replace(
+        CONFIG, data=data, format="text", num_steps=2, ema_decay=0.0, plateau_patience=0
+    )
+    train(config, tmp_path)
+    run = load_run(tmp_path)
+    splits = load_splits(**data_settings(config))
+    events = np.asarray(splits.test.tokens, np.int32)[None]
+    log_prob = jax.jit(functools.partial(grnn_jax.log_prob, run.model))
+    expected = -float(log_prob(run.params, events)[0]) / events.size
+    values = evaluate(tmp_path, split="test", eval_batch_size=1)
+    assert values["num_events"] == events.size
+    assert values["nats_per_event"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_averaged_parameters_are_the_ones_evaluated(config, uninterrupted):
+    _, workdir = uninterrupted
+    final = everything(config, workdir)
+    best = load_run(workdir, "latest").params
+    for path, leaf in jax.tree_util.tree_leaves_with_path(best):
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(leaf, final[".averaged_params" + name])
+    assert any(
+        (final[".averaged_params" + name] != final[".params" + name]).any()
+        for name in [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(best)]
+    )
+
+
+def test_early_stopping_and_plateau(config, tmp_path):
+    still = dataclasses.replace(
+        config,
+        learning_rate=1e-30,
+        eval_every=1,
+        early_stopping_patience=5,
+        plateau_patience=2,
+        plateau_factor=0.5,
+    )
+    result = train(still, tmp_path)
+    # The first evaluation is the best one; five that are no better follow.
+    assert (result.step, result.best_step, result.signal) == (6, 1, 0)
+    assert "5 evaluations" in result.reason
+    assert everything(still, tmp_path)[".learning_rate_scale"] == 0.25
+    assert load_run(tmp_path).step == 1
+    assert train(still, tmp_path).step == 6
+
+
+def test_not_finite_stops_and_keeps_the_last_good_checkpoint(config, tmp_path):
+    wild = dataclasses.replace(
+        config, optimizer="sgd", learning_rate=1e37, clip_norm=0.0, accumulate_steps=1,
+        checkpoint_every=1, momentum=0.0, log_every=1,
+    )  # fmt: skip
+    with pytest.raises(RunError) as caught:
+        train(wild, tmp_path)
+    for words in ("is not finite", "kept: ", "--learning_rate", "--workdir"):
+        assert words in str(caught.value)
+    kept = [int(p.name) for p in (tmp_path / "checkpoints" / "latest").iterdir()]
+    for name, value in everything(wild, tmp_path).items():
+        if isinstance(value, np.ndarray):
+            assert np.isfinite(value).all(), name
+    assert f"step {max(kept) + 1} is not finite" in str(caught.value)
+    assert f"kept: the checkpoint of step {max(kept)};" in str(caught.value)
+    assert all(math.isfinite(r["nats_per_event"]) for r in read_metrics(tmp_path))
+
+
+def test_a_full_disk_stops_with_a_message(config, tmp_path, monkeypatch):
+    loop_save = runner.CheckpointStore.save_latest
+    calls = []
+
+    def full(self, step, *rest):
+        calls.append(step)
+        if step == 8:
+            self._latest.save = lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left"))
+        loop_save(self, step, *rest)
+
+    monkeypatch.setattr(runner.CheckpointStore, "save_latest", full)
+    with pytest.raises(RunError, match="No space left.*step 6 is kept.*go on"):
+        train(config, tmp_path)
+    monkeypatch.undo()
+    assert train(config, tmp_path).step == 12
+
+
+def test_profile(config, tmp_path):
+    train(dataclasses.replace(config, profile=True, num_steps=11), tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_wrong_workdirs(config, tmp_path):
+    with pytest.raises(InputError, match="there is no run in .*; train first"):
+        load_run(tmp_path / "none")
+    with pytest.raises(InputError, match="there is no run"):
+        evaluate(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--workdir: cannot make"):
+        train(config, tmp_path / "file")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json: not valid JSON"):
+        train(config, tmp_path / "damaged")
+
+
+def test_a_run_that_never_began_does_not_own_the_workdir(config, tmp_path):
+    missing = dataclasses.replace(config, data=config.data + ".missing")
+    with pytest.raises(InputError, match="missing"):
+        train(missing, tmp_path)
+    with pytest.raises(InputError, match="classes are too many|cannot be built|multiple"):
+        train(dataclasses.replace(config, num_heads=3), tmp_path)
+    assert train(config, tmp_path).step == 12
+
+
+def test_split_without_data(config, tmp_path):
+    bare = dataclasses.replace(config, valid_fraction=0.0, num_steps=1, plateau_patience=0)
+    assert train(bare, tmp_path).nats_per_event is None
+    with pytest.raises(InputError, match="--split=valid.*holds out nothing"):
+        evaluate(tmp_path)
+    with pytest.raises(InputError, match="--split must be one of"):
+        evaluate(tmp_path, split="dev")
+    # Without a validation split there is no best checkpoint: the latest one is taken.
+    assert evaluate(tmp_path, split="test")["step"] == 1
