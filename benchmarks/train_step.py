@@ -8,7 +8,7 @@ H -> V, mean cross-entropy over the B·T events in float32, gradient, Adam (1e-3
 1e-8). All start from the same weights and see the same random tokens, from a zero state:
 
     grnn_jax   likelihood.event_log_probs from a carried state (mask and reset included, as its
-               trainer uses it), engines auto and scan; its input projection of tokens projects
+               trainer uses it), engines fused and scan; its input projection of tokens projects
                the V rows of the embedding table and gathers, which is the same function
     flax       nnx.Embed, nnx.RNN(OptimizedLSTMCell | GRUCell | SimpleCell), nnx.Linear,
                nnx.Optimizer under nnx.jit
@@ -47,7 +47,7 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Sequences B in a batch.", l
 LENGTH = flags.DEFINE_integer("length", 128, "Time steps T in a sequence.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds; each times everything once.", lower_bound=1)
 PEERS = flags.DEFINE_list("peers", list(peers.PEERS), "Libraries; the first is the reference.")
-ENGINES = flags.DEFINE_list("engines", ["auto", "scan"], "Engines of grnn_jax.")
+ENGINES = flags.DEFINE_list("engines", ["fused", "scan"], "Engines of grnn_jax.")
 DTYPES = flags.DEFINE_list("dtypes", ["float32"], "Compute dtypes: float32, bfloat16.")
 MEMORY = flags.DEFINE_boolean("memory", True, "Also measure peak memory.")
 OUTPUT = flags.DEFINE_string("output", None, "JSON file for everything measured.")

@@ -11,6 +11,7 @@ import json
 import flags as experiment_flags
 
 from grnn_jax import evaluation
+from grnn_jax.config import SPLITS
 
 FLAGS = experiment_flags.FLAGS
 
@@ -30,8 +31,9 @@ def main() -> None:
 if __name__ == "__main__":
     define = experiment_flags.define
     define("string", "data", "", "File to score whole; empty for a split of the run's own data.")
-    define("enum", "split", "valid", "Split to score.", enum_values=list(evaluation.SPLITS))
+    define("enum", "split", "valid", "Split to score.", enum_values=list(SPLITS))
     define("enum", "checkpoint", "best", "Checkpoint to score.", enum_values=["best", "latest"])
-    define("integer", "eval_batch_size", 0, "Sequences in a batch; 0 for that of the run.")
+    streams = "Streams that text is scored as, each after 256 events of context; 0: as the run."
+    define("integer", "eval_batch_size", 0, streams)
     experiment_flags.define_machine(distributed=False)
     experiment_flags.run(main, __doc__)

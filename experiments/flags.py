@@ -10,9 +10,9 @@ import jax
 from absl import app, flags, logging
 
 from grnn_jax.config import FIELDS, SECTIONS, Config
-from grnn_jax.errors import InputError
-from grnn_jax.runner import RunError
+from grnn_jax.errors import InputError, RunError
 from grnn_jax.sharding import initialize_distributed
+from grnn_jax.workdir import choices
 
 FLAGS = flags.FLAGS
 DEFAULT_WORKDIR = "runs/default"
@@ -28,8 +28,9 @@ def define_config() -> None:
     """Defines a flag for each field of `Config`."""
     for name, field in FIELDS.items():
         metadata, kind = field.metadata, type(field.default)
-        if metadata["choices"] is not None:
-            flags.DEFINE_enum(name, field.default, metadata["choices"], metadata["help"])
+        allowed = choices().get(name, metadata["choices"])
+        if allowed is not None:
+            flags.DEFINE_enum(name, field.default, list(allowed), metadata["help"])
         elif kind is bool:
             flags.DEFINE_boolean(name, field.default, metadata["help"])
         elif kind is int:
@@ -122,7 +123,7 @@ def help_text(description: str) -> str:
                 if flag.boolean
                 else f"  --{name}" + (f"={values}" if values else "=…")
             )
-            default = flag.default if flag.default not in ("", None) else "none"
+            default = flag.default if flag.default not in ("", None) else "empty"
             default = str(default).lower() if flag.boolean else default
             sentence = flag.help.split(">: ", 1)[-1] if flag.help.startswith("<") else flag.help
             lines += [left, f"        {sentence} (default: {default})"]
@@ -177,7 +178,10 @@ def run(main: Callable[[], int | None], description: str) -> None:
 
     def parse(argv: Sequence[str]) -> list[str]:
         if any(arg in ("--help", "-help", "-h", "--h", "-?") for arg in argv[1:]):
-            print(help_text(description))
+            try:
+                print(help_text(description), flush=True)
+            except BrokenPipeError:
+                _discard_output()
             raise SystemExit(0)
         try:
             rest = FLAGS(list(argv))
@@ -200,11 +204,26 @@ def run(main: Callable[[], int | None], description: str) -> None:
         except KeyboardInterrupt:
             status = 130
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             status = 0
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            # Threads that wait for what was never computed would keep the process from ending.
+            os._exit(
+                _fail(
+                    "out of memory; give a smaller --batch_size (--eval_batch_size in an "
+                    "evaluation), --sequence_length or --hidden_size"
+                )
+            )
         sys.exit(status)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _discard_output() -> None:
+    """Goes on without a reader of standard output: `train.py --help | head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(error: object) -> int:

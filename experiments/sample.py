@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from grnn_jax import sampling
+from grnn_jax.config import MAX_SEED
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run, load_run
 
@@ -55,7 +56,8 @@ def write_samples(
         top_k: keeps the k most probable classes.
         top_p: keeps the most probable classes up to this probability.
         seed: seed of the samples; sample i of a seed is the same whatever num_samples is.
-        log_probs: write one JSON object a sample, with text, nats and num_events, instead.
+        log_probs: write one JSON object a sample instead: text, and nats and num_events of the
+            events drawn, the prefix excluded, under the model at temperature 1, not truncated.
     """
     codec = run.codec
     start = codec.encode(prefix, "--prefix") if prefix else None
@@ -113,8 +115,8 @@ def check_flags() -> None:
             raise InputError(f"--{name} must be at least {low}, got {FLAGS[name].value}")
     if not 0 < FLAGS.top_p <= 1:
         raise InputError(f"--top_p must be greater than 0 and at most 1, got {FLAGS.top_p}")
-    if FLAGS.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {FLAGS.seed}")
+    if not 0 <= FLAGS.seed <= MAX_SEED:
+        raise InputError(f"--seed must be from 0 to {MAX_SEED}, got {FLAGS.seed}")
 
 
 @contextlib.contextmanager
@@ -166,7 +168,10 @@ if __name__ == "__main__":
     define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
     define("integer", "seed", 0, "Seed; the same seed gives the same samples.")
     define("string", "output", "", "File to write to; empty for standard output.")
-    define("boolean", "log_probs", False, "Write JSON lines with text, nats and num_events.")
+    nats = (
+        "Write JSON lines: text; nats (of the model untempered) and num_events, without the prefix."
+    )
+    define("boolean", "log_probs", False, nats)
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
     experiment_flags.define_machine(distributed=False)
     experiment_flags.run(main, __doc__)

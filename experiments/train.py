@@ -18,9 +18,19 @@ from plots import plot_learning_curve
 from sample import write_samples
 
 from grnn_jax import evaluation, runner, workdir
+from grnn_jax.errors import InputError
 
 FLAGS = experiment_flags.FLAGS
 SAMPLE_LENGTH = 600
+
+
+def draw_learning_curve() -> None:
+    """Draws the learning curve, or says why not."""
+    if jax.process_index() == 0:
+        try:
+            plot_learning_curve(FLAGS.workdir)
+        except (ImportError, OSError) as error:
+            logging.warning("could not draw the learning curve: %s", error)
 
 
 def main() -> int:
@@ -29,12 +39,12 @@ def main() -> int:
     started = time.perf_counter()
     try:
         result = runner.train(config, FLAGS.workdir)
-    finally:
-        if jax.process_index() == 0:
-            try:
-                plot_learning_curve(FLAGS.workdir)
-            except OSError as error:
-                logging.warning("could not draw the learning curve: %s", error.strerror)
+    except InputError:
+        raise  # Nothing was trained, and the workdir may be another run's.
+    except BaseException:
+        draw_learning_curve()
+        raise
+    draw_learning_curve()
     if result.signal:
         return 128 + result.signal
     if result.best_nats_per_event is not None:

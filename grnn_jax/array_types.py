@@ -27,7 +27,6 @@ PRNGKey = Key[Array, ""]
 """A single typed key, `jax.random.key(seed)`."""
 
 DType = Any
-Initializer = Callable[..., jax.Array]
 
 __all__ = [
     "AnyArray",
@@ -36,7 +35,6 @@ __all__ = [
     "Callable",
     "DType",
     "Float",
-    "Initializer",
     "Int",
     "Key",
     "PRNGKey",

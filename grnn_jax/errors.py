@@ -1,4 +1,4 @@
-"""The one exception that means: the user gave something that cannot be used."""
+"""The exceptions that scripts tell in one sentence, without a traceback."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     Its message is one sentence that names the argument, or the file and line, says what came and
     what was expected. Scripts print it after `error: ` and exit with status 1, without a traceback.
     """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on; its last good checkpoint is kept, the message says what to do."""

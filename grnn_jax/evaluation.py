@@ -1,6 +1,8 @@
 """The score of a model on a whole corpus: exact counts, each event once."""
 
+import dataclasses
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ from absl import flags
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from grnn_jax.config import Config
-from grnn_jax.data import Corpus, eval_batches, load_file, load_splits
+from grnn_jax.config import SPLITS, Config
+from grnn_jax.data import Corpus, eval_batches, load_file
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits, perplexity
 from grnn_jax.model import Model
@@ -23,9 +25,7 @@ from grnn_jax.sharding import (
     shard_batch,
 )
 from grnn_jax.training import make_eval_step
-from grnn_jax.workdir import data_settings, load_run
-
-SPLITS = ("train", "valid", "test")
+from grnn_jax.workdir import Run, load_run, load_run_data
 
 Evaluate = Callable[..., dict[str, Any] | None]
 
@@ -117,26 +117,30 @@ def evaluate(
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain reads flags of its own.
     run = load_run(workdir, checkpoint)
-    config, cache = run.config, Path(workdir) / "tokens"
+    config = run.config
     if eval_batch_size:
-        config = Config(**{**vars(config), "eval_batch_size": eval_batch_size})
+        config = dataclasses.replace(config, eval_batch_size=eval_batch_size)
     mesh = make_mesh()
     check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
-    if data:
-        corpus = load_file(data, config.format, run.codec, None)
-        split = "data"
-    else:
-        splits = load_splits(**data_settings(config), cache_dir=cache, codec_object=run.codec)
-        corpus = getattr(splits, split)
-        if corpus is None:
-            raise InputError(f"--split={split}: the run in {workdir} holds out nothing for it")
-    values = make_evaluate(run.model, config, mesh)(run.params, corpus)
+    with tempfile.TemporaryDirectory(prefix="grnn_jax-") as cache:
+        corpus = _load_corpus(run, Path(workdir), data, split, cache)
+        values = make_evaluate(run.model, config, mesh)(run.params, corpus)
     assert values is not None
     return {
-        "split": split,
+        "split": "data" if data else split,
         "step": run.step,
         **values,
         "checkpoint": checkpoint,
         "data": data or config.data,
         "workdir": str(workdir),
     }
+
+
+def _load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> Corpus:
+    """What `evaluate` scores; a file's tokens are memory-mapped in the folder `cache`."""
+    if data:
+        return load_file(data, run.config.format, run.codec, cache)
+    corpus = getattr(load_run_data(run.config, workdir, run.codec), split)
+    if corpus is None:
+        raise InputError(f"--split={split}: the run in {workdir} holds out nothing for it")
+    return corpus

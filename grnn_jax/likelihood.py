@@ -51,7 +51,12 @@ def event_log_probs(
         Log-probabilities in nats, exactly 0 where mask is False, and the carry after the
         window.
     """
-    events, mask, reset = jax.tree.map(jnp.asarray, tuple(batch))
+    events, mask, reset = batch
+    # Narrow integers, as files hold them, could not number the start input's row.
+    events = jax.tree.map(
+        lambda spec, leaf: jnp.asarray(leaf, spec.dtype), model.distribution.event, events
+    )
+    mask, reset = jnp.asarray(mask, bool), jnp.asarray(reset, bool)
     batch_size, length = mask.shape
     initial = model.initial_state(params, batch_size, conditioning)
     previous, started = shift_right(carry, events, reset)
@@ -129,27 +134,31 @@ def log_prob(
         model: the model.
         params: its parameters.
         events: arrays [B, T, ...]; each row is one sequence from its first event on.
-        mask: True for real events, False for padding; None if all rows have full length.
+        mask: True for real events, then False for padding; None if all rows have full length.
         conditioning: vectors [B, C], if the model has conditioning.
 
     Returns:
         One number of nats for each sequence.
 
     Raises:
-        ValueError: if the shapes do not fit, or a token is not a class of the distribution.
+        ValueError: if the shapes do not fit, a token is not a class of the distribution, or
+            padding stands before an event. Under jit values cannot be looked at: there a wrong
+            token has log-probability NaN.
     """
     shape = jnp.shape(jax.tree.leaves(events)[0])[:2]
     if len(shape) < 2:
         raise ValueError(f"events must have axes [B, T, ...], got shape {shape}")
-    mask = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
+    if mask is None:
+        mask = np.ones(shape, bool)
     if mask.shape != shape:
         raise ValueError(f"mask must have the shape {shape} of events, got {mask.shape}")
-    _check_tokens(model, events)
-    events = jax.tree.map(jnp.asarray, events)
+    check_tokens(model, events)
+    if not isinstance(mask, jax.core.Tracer) and (np.diff(np.asarray(mask, int), axis=1) > 0).any():
+        raise ValueError("mask must be True for the first events of each row and False after them")
     carry = model.initial_state(params, shape[0], conditioning)
     reset = jnp.zeros(shape, bool)
     log_probs, _ = event_log_probs(
-        model, params, carry, (events, mask.astype(bool), reset), conditioning=conditioning
+        model, params, carry, (events, mask, reset), conditioning=conditioning
     )
     return log_probs.sum(1)
 
@@ -167,14 +176,14 @@ def perplexity(nats_per_event: float) -> float:
         return math.inf
 
 
-def _check_tokens(model: Model, events: PyTree) -> None:
+def check_tokens(model: Model, events: PyTree, name: str = "events") -> None:
     """Names a token outside the classes; inside jit, where values are unknown, passes."""
     token_table = model.distribution.token_table
     if token_table is None or isinstance(events, jax.core.Tracer):
         return
     values = np.asarray(events)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"events must be integers, got dtype {values.dtype}")
+    if values.size and not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, got dtype {values.dtype}")
 
     def table(key: PRNGKey) -> Array:
         return token_table(model.distribution.init(key, model.cell.hidden_size))
@@ -182,4 +191,4 @@ def _check_tokens(model: Model, events: PyTree) -> None:
     num_classes = jax.eval_shape(table, jax.random.key(0)).shape[0]
     outside = values[(values < 0) | (values >= num_classes)]
     if outside.size:
-        raise ValueError(f"events must be classes in [0, {num_classes}), got {outside[0]}")
+        raise ValueError(f"{name} must be classes in [0, {num_classes}), got {outside[0]}")

@@ -35,8 +35,8 @@ class Model(NamedTuple):
         step: (params, carry) -> (hidden [B, H], carry): enters the carry's last event;
             `hidden` then parameterises p(next event | all before).
         feed: (carry, event [B]) -> carry with `event` as the last one.
-        make_step: params -> (carry -> (hidden, carry)), `step` with what does not depend on
-            the carry computed once, for use in a loop.
+        make_step: (params, num_events=1) -> (carry -> (hidden, carry)), `step` for a loop over
+            about `num_events` events: what does not depend on the carry is computed once.
         cell: the cell.
         distribution: the output distribution.
         engine: how `unroll` runs the cell.
@@ -131,10 +131,9 @@ def make_model(
         )
         return Carry(state, event, jnp.zeros((batch_size,), bool))
 
-    def make_step(
-        params: Params, *, project_table: bool = True
-    ) -> Callable[[Carry], tuple[Array, Carry]]:
-        if distribution.token_table is not None and project_table:
+    def make_step(params: Params, num_events: int = 1) -> Callable[[Carry], tuple[Array, Carry]]:
+        token_table = distribution.token_table
+        if token_table is not None and (token_table(params["distribution"]).shape[0] < num_events):
             table, start_row = token_table_with_start(distribution, params)
             rows = cell.project(params["cell"], table)
 
@@ -154,7 +153,7 @@ def make_model(
         return step
 
     def step(params: Params, carry: Carry) -> tuple[Array, Carry]:
-        return make_step(params, project_table=False)(carry)
+        return make_step(params)(carry)
 
     def feed(carry: Carry, event: PyTree) -> Carry:
         return carry._replace(event=event, started=jnp.ones_like(carry.started))

@@ -16,7 +16,7 @@ from absl import logging
 METRICS_FILE = "metrics.jsonl"
 
 
-def _truncate(path: Path, step: int, scored_step: int) -> None:
+def _truncate(path: Path, last: dict[str, int]) -> None:
     """Drops the lines of a lost future, and a line that a killed process left unfinished."""
     if not path.exists():
         return
@@ -26,7 +26,7 @@ def _truncate(path: Path, step: int, scored_step: int) -> None:
             record = json.loads(line)
         except ValueError:
             continue
-        if record["step"] <= (scored_step if record["kind"] == "valid" else step):
+        if record["step"] <= last.get(record["kind"], last["train"]):
             kept.append(line + "\n")
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept))
@@ -66,6 +66,7 @@ class Monitor:
         step: step that the run (re)starts from; metrics after it belong to a lost future and go.
         num_steps: last step, for the progress.
         scored_step: step of the last validation score that counts; None for `step`.
+        logged_step: step of the last metrics of training that count; None for `step`.
         progress_bar: True for a bar; None to show one where standard error is a terminal.
     """
 
@@ -74,8 +75,9 @@ class Monitor:
         workdir: str | Path,
         step: int,
         num_steps: int,
-        *,
         scored_step: int | None = None,
+        logged_step: int | None = None,
+        *,
         progress_bar: bool | None = None,
     ):
         self._num_steps = num_steps
@@ -86,7 +88,9 @@ class Monitor:
         from tensorboardX import SummaryWriter
 
         path = Path(workdir) / METRICS_FILE
-        _truncate(path, step, step if scored_step is None else scored_step)
+        scored_step = step if scored_step is None else scored_step
+        logged_step = step if logged_step is None else logged_step
+        _truncate(path, {"train": logged_step, "valid": scored_step})
         self._file = path.open("a")
         self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1)
         if sys.stderr.isatty() if progress_bar is None else progress_bar:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from grnn_jax.config import Config
 
 # Vectors are biases and gains; a learned initial state is not a weight, whatever its shape.
-_NOT_DECAYED = re.compile(r"initial_(state|hidden|cell)|bias|scale")
+_NOT_DECAYED = re.compile(r"initial_state|bias|scale")
 
 
 def make_schedule(config: Config) -> optax.Schedule:

@@ -4,6 +4,7 @@ Best score, early stopping and reduction on a plateau are decided here, from num
 """
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 from grnn_jax.config import Config
@@ -42,6 +43,8 @@ class Progress:
         since_reduction: evaluations without a better score since the learning rate was reduced.
         nats: sum over the events since the last line of metrics.
         num_events: their number.
+        grad_norm: norm of the last gradient.
+        logged_step: step of the last line of metrics, or None.
     """
 
     best_nats: float | None = None
@@ -52,19 +55,31 @@ class Progress:
     since_reduction: int = 0
     nats: float = 0.0
     num_events: int = 0
+    grad_norm: float = 0.0
+    logged_step: int | None = None
 
-    def add_events(self, nats: float, num_events: int) -> None:
+    def add_events(self, nats: float, num_events: int, grad_norm: float) -> None:
         """Counts the events of one training step.
 
         Args:
             nats: sum of their negative log-probabilities.
             num_events: their number.
+            grad_norm: norm of its gradient.
         """
         self.nats += nats
         self.num_events += num_events
+        self.grad_norm = grad_norm
 
-    def take_mean(self) -> tuple[float, int]:
-        """The mean since the last call, in nats per event, and the number of events in it."""
+    def take_mean(self, step: int) -> tuple[float, int]:
+        """The mean since the last call, for a line of metrics.
+
+        Args:
+            step: training steps done.
+
+        Returns:
+            The mean in nats per event, and the number of events in it.
+        """
+        self.logged_step = step
         mean, num_events = self.nats / max(self.num_events, 1), self.num_events
         self.nats, self.num_events = 0.0, 0
         return mean, num_events
@@ -77,10 +92,10 @@ class Progress:
             step: training steps behind it.
 
         Returns:
-            Whether it is the best one so far.
+            Whether it is the best one so far; a score that is not finite never is.
         """
         self.last_nats, self.last_step = nats, step
-        if self.best_nats is None or nats < self.best_nats:
+        if math.isfinite(nats) and (self.best_nats is None or nats < self.best_nats):
             self.best_nats, self.best_step = nats, step
             self.since_best = self.since_reduction = 0
             return True

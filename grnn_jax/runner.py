@@ -16,9 +16,10 @@ from absl import flags, logging
 
 from grnn_jax.cells import count_parameters
 from grnn_jax.checkpoint import CheckpointStore, SaveError
-from grnn_jax.config import Config, validate
+from grnn_jax.config import Config
 from grnn_jax.data import train_iterator
 from grnn_jax.data.codec import Codec
+from grnn_jax.errors import RunError
 from grnn_jax.evaluation import Evaluate, make_evaluate
 from grnn_jax.likelihood import bits
 from grnn_jax.monitor import Monitor
@@ -27,13 +28,9 @@ from grnn_jax.progress import Progress, Result
 from grnn_jax.sharding import check_batch_size, make_agree, make_mesh, replicated, shard_batch
 from grnn_jax.signals import Signals
 from grnn_jax.training import TrainState, init_train_state, make_train_step, train_state_shardings
-from grnn_jax.workdir import build_model, open_workdir
+from grnn_jax.workdir import build_model, open_workdir, validate
 
 PROFILED_STEPS = (10, 15)
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on; its last good checkpoint is kept, the message says what to do."""
 
 
 class _Loop:
@@ -79,10 +76,9 @@ class _Loop:
         self.step = int(self.state.step)
         self.saved_step = self.step if self.store.steps() else -1
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
-        self.grad_norm = 0.0
         self.stop_signal = 0
-        scored = self.progress.last_step
-        self.monitor = Monitor(workdir, self.step, config.num_steps, scored_step=scored)
+        scored, logged = self.progress.last_step, self.progress.logged_step
+        self.monitor = Monitor(workdir, self.step, config.num_steps, scored, logged)
         self._restart_clock()
         num_params = count_parameters(self.state.params)
         self.monitor.say(
@@ -133,8 +129,9 @@ class _Loop:
                 f"{values['grad_norm']:g}); kept: {where}; go on with a smaller --learning_rate or "
                 f"--clip_norm in another --workdir, or evaluate and sample {self.workdir} as it is"
             )
-        self.progress.add_events(float(values["nats"]), int(values["num_events"]))
-        self.grad_norm = float(values["grad_norm"])
+        self.progress.add_events(
+            float(values["nats"]), int(values["num_events"]), float(values["grad_norm"])
+        )
         self.stop_signal = int(values.get("signal", 0))
         self.clock_events += int(values["num_events"])
         self.clock_steps += 1
@@ -148,7 +145,7 @@ class _Loop:
         """Writes the metrics since the last line."""
         self.flush()
         seconds = time.perf_counter() - self.clock
-        nats, num_events = self.progress.take_mean()
+        nats, num_events = self.progress.take_mean(self.step)
         rate = float(self.schedule(self.step - 1)) * float(self.state.learning_rate_scale)
         self.monitor.report_training(
             self.step,
@@ -156,7 +153,7 @@ class _Loop:
                 "nats_per_event": nats,
                 "bits_per_event": bits(nats),
                 "num_events": num_events,
-                "grad_norm": self.grad_norm,
+                "grad_norm": self.progress.grad_norm,
                 "learning_rate": rate,
                 "events_per_second": self.clock_events / seconds,
                 "seconds_per_step": seconds / max(self.clock_steps, 1),
@@ -205,10 +202,6 @@ class _Loop:
             self.store.save_best(self.step, params, progress)
             self.saved_best = self.step
         self._restart_clock()
-
-    def stopped_early(self) -> bool:
-        """Whether early stopping ends the run."""
-        return self.progress.stops_early(self.config)
 
     def received_signal(self) -> int:
         """The signal that all processes know of, or 0."""
@@ -262,7 +255,11 @@ def _run(loop: _Loop) -> Result:
         loop.save()
         if _due(first, config.eval_every) and first < config.num_steps:
             loop.evaluate_now()
-    while loop.step < config.num_steps and not loop.stopped_early() and not loop.received_signal():
+    while (
+        loop.step < config.num_steps
+        and not loop.progress.stops_early(config)
+        and not loop.received_signal()
+    ):
         if config.profile and loop.step - first == PROFILED_STEPS[0]:
             jax.profiler.start_trace(str(loop.workdir / "profile"))
             profiling = True
@@ -274,7 +271,7 @@ def _run(loop: _Loop) -> Result:
         if loop.step == first + 1:  # Compilation is not part of the speed.
             loop.flush()
             loop._restart_clock()
-        if _due(loop.step, config.log_every):
+        if _due(loop.step, config.log_every) or loop.step == config.num_steps:
             loop.log()
         if _due(loop.step, config.eval_every):
             loop.evaluate_now()
@@ -286,6 +283,8 @@ def _run(loop: _Loop) -> Result:
         jax.profiler.stop_trace()
     signal_number = loop.received_signal()
     if not signal_number:
+        if loop.progress.num_events:  # Stopped early, between two lines.
+            loop.log()
         loop.evaluate_now()
     loop.save()
     loop.store.wait()
@@ -293,7 +292,7 @@ def _run(loop: _Loop) -> Result:
     if signal_number:
         name = signal.Signals(signal_number).name
         reason = f"stopped by {name} after step {loop.step}; the same command goes on from there"
-    elif loop.stopped_early():
+    elif loop.progress.stops_early(config):
         reason = f"no better score in {config.early_stopping_patience} evaluations"
     loop.monitor.say(reason)
     return loop.progress.result(loop.step, signal_number, reason)

@@ -32,7 +32,7 @@ def initialize_distributed(coordinator_address: str, num_processes: int, process
         process_id: number of this process, from 0.
 
     Raises:
-        InputError: the three settings do not fit together.
+        InputError: the three settings do not fit together, or the processes do not find each other.
     """
     if not coordinator_address:
         if num_processes > 1 or process_id > 0:
@@ -44,8 +44,21 @@ def initialize_distributed(coordinator_address: str, num_processes: int, process
         raise InputError(f"--num_processes must be at least 1, got {num_processes}")
     if not 0 <= process_id < num_processes:
         raise InputError(f"--process_id must be from 0 to {num_processes - 1}, got {process_id}")
+    found = re.fullmatch(r".+:(\d+)", coordinator_address)
+    if not found or not 0 < int(found[1]) < 65536:
+        raise InputError(
+            f"--coordinator_address must be host:port, as in localhost:1234, "
+            f"got {coordinator_address!r}"
+        )
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    try:
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"--coordinator_address={coordinator_address}: process {process_id} of "
+            f"{num_processes} could not join the others: {reason}"
+        ) from error
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -140,9 +140,12 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     r"""Makes the training step.
 
-    The loss of a window is the mean negative log-probability of its scored events,
+    What is minimised is $-\frac{1}{BT} \sum_{bt} m_{bt} \log p(x_{bt} \mid \cdot)$, with the
+    number of steps of the window, B times T, as a constant divisor: every scored event weighs the
+    same, so that the nearly empty window at the end of an epoch makes a small update, not a noisy
+    one of full size. The metric `loss` is the mean over the scored events,
     $-\sum_{bt} m_{bt} \log p(x_{bt} \mid \cdot) / \sum_{bt} m_{bt}$, in nats per event. The
-    recurrent state at its end starts the next window; no gradient flows back through it.
+    recurrent state at the end starts the next window; no gradient flows back through it.
 
     Args:
         model: the model.
@@ -164,9 +167,10 @@ def make_train_step(
         def loss_fn(params: PyTree) -> tuple[Array, tuple[Array, Any]]:
             log_probs, carry = likelihood.event_log_probs(model, params, start, batch, key=key)
             nats = -jnp.sum(log_probs)
-            return nats / jnp.maximum(num_events, 1), (nats, carry)
+            return nats / batch.mask.size, (nats, carry)
 
-        (loss, (nats, carry)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (_, (nats, carry)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        loss = nats / jnp.maximum(num_events, 1)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         updates = jax.tree.map(lambda update: update * state.learning_rate_scale, updates)
         params = optax.apply_updates(state.params, updates)

@@ -13,8 +13,8 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 ROOT = BENCHMARKS.parent
 
 
-def load_timing():
-    spec = importlib.util.spec_from_file_location("benchmark_timing", BENCHMARKS / "timing.py")
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -33,7 +33,7 @@ def run_script(name, *arguments, hidden_packages=None):
 
 
 def test_interleave_times_everything_once_a_round_in_shuffled_order():
-    timing = load_timing()
+    timing = load("timing")
     calls = []
     runs = {name: lambda name=name: calls.append(name) for name in "abcd"}
     seconds = timing.interleave(runs, 20, warmup=1, pause=0.0)
@@ -48,7 +48,7 @@ def test_interleave_times_everything_once_a_round_in_shuffled_order():
 
 
 def test_ratio_is_the_median_of_ratios_within_rounds():
-    timing = load_timing()
+    timing = load("timing")
     # A machine that slows down threefold in the last two rounds leaves the ratio alone.
     summary = timing.summarize({"us": [1.0, 1.0, 3.0, 3.0], "peer": [2.0, 2.0, 6.0, 6.0]}, "us")
     assert summary["peer"]["ratio"] == 2.0
@@ -134,3 +134,11 @@ def test_a_bad_flag_is_named_without_a_traceback(flag):
     assert done.returncode == 1
     assert flag.split("=")[0].strip("-") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_char_rnn_split_validates_on_the_end_of_every_stream():
+    windows, tail = 40, "cut off"
+    streams = [chr(0x100 + b) * (50 * windows) for b in range(50)]
+    train, valid = load("char_rnn_split").split("".join(streams) + tail)
+    assert train == "".join(stream[: 38 * 50] for stream in streams)
+    assert valid == "".join(stream[38 * 50 :] for stream in streams)

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from absl import logging
 
+from grnn_jax import checkpoint
 from grnn_jax.checkpoint import CheckpointStore, SaveError
 from grnn_jax.errors import InputError
 
@@ -125,6 +127,20 @@ def test_no_readable_checkpoint_is_an_error_and_not_a_new_start(tmp_path, warnin
     store.close()
     shutil.rmtree(tmp_path / "checkpoints" / "latest" / "5" / "params")
     with pytest.raises(InputError, match="no checkpoint in .*latest is readable"):
+        restore(CheckpointStore(tmp_path))
+
+
+def test_all_processes_go_on_from_the_step_that_all_can_read(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    save(store, 1)
+    save(store, 2)
+    store.close()
+    # The other process finds step 2 unreadable.
+    monkeypatch.setattr(checkpoint, "_gather", lambda step: [step, min(step, 1)])
+    found = checkpoint.CheckpointStore(tmp_path)._agreed({"progress": ocp.args.JsonRestore()})
+    assert found[0] == 1
+    monkeypatch.setattr(checkpoint, "_gather", lambda step: [step, -1])
+    with pytest.raises(InputError, match="process 1 finds no checkpoint .*shared file system"):
         restore(CheckpointStore(tmp_path))
 
 

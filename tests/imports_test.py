@@ -76,4 +76,6 @@ def test_data_knows_no_model_and_only_checkpoint_knows_orbax(path):
         assert "orbax" not in modules
     assert not modules & {"tensorflow", "torch", "haiku", "equinox", "matplotlib"}
     if room in MODEL_ROOMS:
+        names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
+        assert not names & {"open", "print", "input"}, "pure rooms do no I/O"
         assert not modules & {"os", "pathlib", "absl", "grain", "time"}, "pure rooms do no I/O"

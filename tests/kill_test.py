@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from fork_server import ForkServer
 
+from grnn_jax import runner
+from grnn_jax.config import from_json
 from grnn_jax.monitor import read_metrics
+from grnn_jax.signals import Signals
 from grnn_jax.workdir import load_run
 
 NUM_STEPS = 60
@@ -66,6 +69,23 @@ def kill_at_random(server, workdir, rng, kind: str) -> tuple[int, bool]:
     return server.wait(started).status, writing(workdir)
 
 
+def whole_state(workdir) -> dict:
+    """What the run would go on from: every array, the data position and the counters."""
+    loop = runner._Loop(from_json((workdir / "config.json").read_text()), workdir, Signals())
+    state = loop.state.replace(key=jax.random.key_data(loop.state.key))
+    found = {"data": loop.iterator.get_state(), "progress": vars(loop.progress)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        found[jax.tree_util.keystr(path)] = np.asarray(leaf)
+    loop.close()
+    return found
+
+
+def assert_same_state(a: dict, b: dict):
+    assert a.keys() == b.keys() and any(".opt_state" in name for name in a)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
 def test_a_killed_run_equals_the_uninterrupted_one(folder):
     rng = random.Random(0)
     server = ForkServer(folder)
@@ -80,8 +100,10 @@ def test_a_killed_run_equals_the_uninterrupted_one(folder):
     ended = server.run("train", "--workdir=killed", *FLAGS)
     server.close()
     assert ended.status == 0, ended.err
-    # The kills were spread over the run, and some of them hit a checkpoint in the middle.
-    assert cut_short >= 3 and steps[-1] < NUM_STEPS and len(set(steps)) >= 8, steps
+    # The kills hit the run before its end, at several steps; how many fell into the middle of a
+    # write depends on the machine.
+    assert min(steps) < NUM_STEPS and len(set(steps)) >= 3, (steps, cut_short)
+    assert_same_state(whole_state(workdir), whole_state(reference))
     for checkpoint in ("latest", "best"):
         a, b = load_run(workdir, checkpoint), load_run(reference, checkpoint)
         assert a.step == b.step

@@ -9,6 +9,8 @@ import numpy as np
 import oracles
 import pytest
 from helpers import CELLS, perturb, to_numpy
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import grnn_jax
 from grnn_jax import cells, distributions, event_log_probs, likelihood, make_model
@@ -243,6 +245,57 @@ def test_a_reset_restores_the_conditioned_state():
     np.testing.assert_allclose(nats[0, 3:].sum(), expected, rtol=1e-5)
 
 
+@settings(max_examples=12, deadline=None, derandomize=True)
+@example(name="lstm", dtype="float32", batch_size=2, length=1, seed=0)
+@example(name="gru", dtype="bfloat16", batch_size=1, length=1, seed=1)
+@given(
+    name=st.sampled_from(["elman", "lstm", "gru"]),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+    batch_size=st.integers(1, 4),
+    length=st.integers(1, 9),
+    seed=st.integers(0, 1000),
+)
+def test_engines_agree_for_any_mask_and_reset(name, dtype, batch_size, length, seed):
+    rng = np.random.default_rng(seed)
+    shape = (batch_size, length)
+    batch = (rng.integers(0, 5, shape), rng.random(shape) < 0.7, rng.random(shape) < 0.3)
+    results = []
+    for engine in ("scan", "fused"):
+        distribution = distributions.categorical(5, embedding_size=4, dtype=dtype)
+        model = make_model(cells.CELLS[name](6, dtype=dtype), distribution, engine=engine)
+        params = perturb(model.init(jax.random.key(seed)))
+
+        def loss(params, model=model):
+            carry = model.initial_state(params, batch_size)
+            return event_log_probs(model, params, carry, batch)[0].sum()
+
+        results.append(jax.jit(jax.value_and_grad(loss))(params))
+    rtol, relative = (1e-5, 1e-5) if dtype == "float32" else (1e-3, 0.02)
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=rtol)
+    for fused, scan in zip(*(jax.tree.leaves(result[1]) for result in results), strict=True):
+        np.testing.assert_allclose(fused, scan, rtol=0, atol=relative * np.abs(scan).max() + 1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_narrow_event_dtypes_change_nothing(dtype):
+    """A file's uint8 tokens of 256 classes leave no room for the start input's row."""
+    model = make_model(cells.gru(4), distributions.categorical(256, embedding_size=4))
+    params = perturb(model.init(jax.random.key(0)))
+    events = np.random.default_rng(0).integers(0, 256, (2, 5))
+    expected = grnn_jax.log_prob(model, params, events)
+    actual = grnn_jax.log_prob(model, params, events.astype(dtype))
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_token_outside_the_classes_is_nan_under_jit_and_padding_is_not():
+    model, params = small_model("gru", num_classes=5)
+    events = jnp.asarray([[0, 7, 1], [0, 1, -1]])
+    mask = jnp.asarray([[True, True, True], [True, True, False]])
+    nats = jax.jit(lambda events: grnn_jax.log_prob(model, params, events, mask))(events)
+    assert np.isnan(nats[0])
+    assert np.isfinite(nats[1])
+
+
 def test_units():
     assert likelihood.bits(math.log(8)) == pytest.approx(3)
     assert likelihood.perplexity(math.log(65)) == pytest.approx(65)
@@ -257,6 +310,7 @@ def test_units():
         (np.array([0, 1]), None, r"events must have axes \[B, T, ...\], got shape \(2,\)"),
         (np.array([[0.5, 1]]), None, "events must be integers, got dtype float"),
         (np.array([[0, 1]]), np.ones((1, 3), bool), r"mask must have the shape \(1, 2\)"),
+        (np.array([[0, 1]]), np.array([[False, True]]), "mask must be True for the first events"),
     ],
 )
 def test_wrong_events_are_named(events, mask, message):

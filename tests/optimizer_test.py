@@ -40,7 +40,12 @@ def flat(tree) -> np.ndarray:
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
 def test_methods_with_clipping_and_weight_decay(name):
     config = Config(
-        optimizer=name, learning_rate=0.1, schedule="constant", clip_norm=1.5, weight_decay=0.2
+        optimizer=name,
+        learning_rate=0.1,
+        schedule="constant",
+        clip_norm=1.5,
+        weight_decay=0.2,
+        b2=0.999,
     )
     params, grads = params_and_grads(0, 4)
     theta = flat(params)
@@ -102,7 +107,9 @@ def test_has_updated():
 
 def test_schedules():
     def values(steps=12, **settings):
-        schedule = make_schedule(Config(learning_rate=0.5, **settings))
+        schedule = make_schedule(
+            Config(learning_rate=0.5, final_learning_rate_fraction=0.1, **settings)
+        )
         return np.array([float(schedule(s)) for s in range(steps)])
 
     rise = 0.5 * np.arange(1, 5) / 5

@@ -50,7 +50,11 @@ def gru_step(params, state, x):
     return ((1 - z) * n + z * h,)
 
 
-STEPS = {"elman": elman_step, "lstm": lstm_step, "gru": gru_step}
+def elman_relu_step(params, state, x):
+    return elman_step(params, state, x, activation=lambda z: np.maximum(z, 0))
+
+
+STEPS = {"elman": elman_step, "elman_relu": elman_relu_step, "lstm": lstm_step, "gru": gru_step}
 
 
 def initial_state(params, num_states, batch_size, hidden_size):

@@ -1,6 +1,7 @@
 """The scripts as a user runs them: what they print, how they fail, how they stop and go on."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,8 +59,8 @@ def test_train_prints_a_sample_and_leaves_everything_in_the_workdir(text_run, fo
     assert "orbax" not in text_run.err
     names = {path.name for path in (folder / "text").iterdir()}
     assert names == {
-        "checkpoints", "codec.json", "config.json", "learning_curve.png", "metrics.jsonl",
-        "tensorboard", "tokens",
+        "checkpoints", "codec.json", "config.json", "data.json", "learning_curve.png",
+        "metrics.jsonl", "tensorboard", "tokens",
     }  # fmt: skip
     assert (folder / "text" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     # A path given on the command line holds from everywhere.
@@ -128,11 +129,14 @@ def test_bytes_stream_as_whole_characters(run, folder):
         (["train", "--data=latin.txt"], ["latin.txt", "line 2", "UTF-8"]),
         (["train", "--data=short.txt", "--sequence_length=64"], ["sequence_length=64"]),
         (["train", "--data=text.txt", "--hidden_size=-3"], ["--hidden_size", "at least 1", "-3"]),
-        (["train", "--cell=transformer"], ["--cell=transformer", "lstm|gru|elman"]),
+        (["train", "--cell=transformer"], ["--cell=transformer", "elman|gru|lstm"]),
         (["train", "--format=csv"], ["--format=csv", "text|lines"]),
         (["train", "--hiden_size=3"], ["hiden_size", "hidden_size"]),
         (["train", "train.txt"], ["'train.txt'"]),
         (["train", "--num_processes=2"], ["--coordinator_address"]),
+        (["train", "--coordinator_address=foo"], ["--coordinator_address", "host:port", "'foo'"]),
+        (["train", "--seed=9223372036854775808"], ["--seed", "4294967295"]),
+        (["sample", "--workdir=text", "--seed=9223372036854775808"], ["--seed", "4294967295"]),
         (["train", "--num_cpu_devices=-1"], ["--num_cpu_devices", "-1"]),
         (["train", "--data=text.txt", "--num_cpu_devices=3", *SMALL], ["--batch_size", "3", "4"]),
         (["train", "--workdir=text", "--data=text.txt", *SMALL, "--cell=gru"],
@@ -169,7 +173,7 @@ def test_help_can_be_read(run):
     ended = run("train", "--help")
     assert ended.status == 0
     assert "--hidden_size=integer\n        Units of a recurrent layer. (default: 256)" in ended.out
-    assert "--cell=lstm|gru|elman" in ended.out
+    assert "--cell=elman|gru|lstm" in ended.out
     assert all(len(line) <= 120 for line in ended.out.splitlines())
 
 
@@ -218,3 +222,65 @@ def test_a_disk_without_room_ends_the_run_with_one_sentence(folder, text_run):
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("error: could not write a checkpoint") and "File too large" in last
     assert "make room" in last and "same command" in last
+
+
+def test_help_without_a_reader(folder):
+    command = f"{sys.executable} {SCRIPTS / 'train.py'} --help | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment(folder / "cache")
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_unreadable_checkpoint_costs_steps(run, folder, text_run):
+    flags = ["--workdir=unreadable", "--data=text.txt", "--noshow_sample", *SMALL]
+    assert run("train", *flags).status == 0
+    latest = folder / "unreadable" / "checkpoints" / "latest"
+    assert sorted(path.name for path in latest.iterdir()) == ["2", "4"]
+    shutil.rmtree(latest / "4" / "state")
+    ended = run("train", *flags)
+    assert ended.status == 0, ended.err
+    assert "step 4" in ended.err and "unreadable" in ended.err
+    assert "going on after step 2" in ended.err and "step 4/4" in ended.err
+
+
+def test_evaluate_needs_the_workdir_alone(run, folder, text_run):
+    data = folder / "moved.txt"
+    shutil.copy(folder / "text.txt", data)
+    flags = ["--workdir=alone", f"--data={data}", "--noshow_sample", *SMALL]
+    assert run("train", *flags).status == 0
+    data.unlink()
+    assert run("evaluate", "--workdir=alone", "--split=test").status == 0
+    shutil.rmtree(folder / "alone" / "tokens")
+    ended = run("evaluate", "--workdir=alone", "--split=test")
+    assert ended.status == 1 and ended.err.startswith("error: data: there is no file")
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [("MemoryError()", "--batch_size"), ("InputError('no')", "error: no"), ("", "matplotlib")],
+)
+def test_how_train_ends(folder, text_run, raised, words):
+    # matplotlib cannot be imported, and training fails.
+    picture = folder / "text" / "learning_curve.png"
+    before = picture.stat().st_mtime_ns
+    (folder / "blocked").mkdir(exist_ok=True)
+    (folder / "blocked" / "matplotlib.py").write_text("raise ModuleNotFoundError('matplotlib')")
+    lines = ["import runpy, sys", "from grnn_jax import runner", "from grnn_jax.errors import *"]
+    if raised:
+        lines += ["def train(*_):", f"  raise {raised}", "runner.train = train"]
+    script = str(SCRIPTS / "train.py")
+    lines += [f"sys.path[:0] = ['blocked', {str(SCRIPTS)!r}]"]
+    flags = ["--workdir=text", "--data=text.txt", "--noshow_sample", *SMALL]
+    lines += [
+        f"sys.argv = [{script!r}, *{flags!r}]",
+        f"runpy.run_path({script!r}, None, '__main__')",
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        capture_output=True, text=True, env=environment(folder / "cache"), cwd=folder,
+    )  # fmt: skip
+    assert ended.returncode == (1 if raised else 0), ended.stderr
+    assert "Traceback" not in ended.stderr and words in ended.stderr
+    assert ("learning curve" in ended.stderr) == ("InputError" not in raised)
+    assert picture.stat().st_mtime_ns == before

@@ -48,8 +48,19 @@ def test_batch_size_must_fit_the_devices():
         (("localhost:1", 0, 0), "--num_processes must be at least 1, got 0"),
         (("localhost:1", 2, 2), "--process_id must be from 0 to 1, got 2"),
         (("localhost:1", 2, -1), "--process_id must be from 0 to 1, got -1"),
+        (("foo", 2, 0), "--coordinator_address must be host:port, .* got 'foo'"),
+        (("foo:70000", 2, 0), "--coordinator_address must be host:port"),
     ],
 )
 def test_wrong_processes(arguments, words):
     with pytest.raises(InputError, match=words):
         sharding.initialize_distributed(*arguments)
+
+
+def test_processes_that_do_not_meet(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("DEADLINE_EXCEEDED:\nno answer")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(InputError, match="=localhost:1: process 1 of 2 .*DEADLINE_EXCEEDED: no an"):
+        sharding.initialize_distributed("localhost:1", 2, 1)

@@ -53,20 +53,24 @@ def flat(tree):
     return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
 
 
-def test_loss_and_update_are_those_of_the_mean_negative_log_probability():
+@pytest.mark.parametrize("scored", [None, 1])
+def test_every_scored_event_weighs_the_same_in_an_update(scored):
     model, optimizer, state = make_parts()
     batch = make_batches(1)[0]
+    if scored:  # The last window of an epoch.
+        batch = batch._replace(mask=np.arange(15).reshape(3, 5) < scored)
 
     def loss_fn(params):
         log_probs, _ = grnn_jax.event_log_probs(model, params, state.carry, batch)
-        return -jnp.sum(log_probs) / batch.mask.sum()
+        return -jnp.sum(log_probs) / (CONFIG.batch_size * CONFIG.sequence_length)
 
     loss, grads = jax.jit(jax.value_and_grad(loss_fn))(state.params)
     updates, _ = optimizer.update(grads, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, updates)
     new, metrics = jax.jit(make_train_step(model, optimizer, CONFIG))(state, batch)
-    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
-    np.testing.assert_allclose(metrics["nats"], loss * batch.mask.sum(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["nats"], loss * batch.mask.size, rtol=1e-6)
+    mean = loss * batch.mask.size / batch.mask.sum()
+    np.testing.assert_allclose(metrics["loss"], mean, rtol=1e-6)
     assert int(metrics["num_events"]) == batch.mask.sum()
     np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(flat(grads)), rtol=1e-5)
     assert bool(metrics["finite"]) and int(new.step) == 1

@@ -1,5 +1,6 @@
 """The `Cell` contract, and how to build a gated cell from one pointwise function."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -53,10 +54,11 @@ class Layered(NamedTuple):
 
     Attributes:
         cells: the layers' cells, the first one nearest to the input.
-        residual: whether the input of each layer after the first is added to its output.
+        residual: whether the sum of the layers below is added to each layer's output.
         layer_norm: whether each layer's output is normalised before it is passed on.
         dropout: probability of zeroing an element of each layer's output.
-        dropout_per: "step", a new mask for each step, or "sequence", one mask for a sequence.
+        dropout_per: "step", a new mask for each step, or "sequence", one mask for all steps of
+            a sequence in a window.
         recurrent_dropout: probability of zeroing an element of V, drawn once per window.
     """
 
@@ -98,22 +100,78 @@ def cast_kernel(kernel: Float[Array, "..."], dtype: DType) -> Float[Array, "..."
     return kernel.astype(dtype)
 
 
-def dense(inputs: Float[Array, "... X"], kernel: Float[Array, "X Y"]) -> Float[Array, "... Y"]:
-    """Matrix product in the kernel's dtype, accumulated and returned in float32 or wider."""
-    accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
-    return jnp.matmul(inputs.astype(kernel.dtype), kernel, preferred_element_type=accumulate)
+def dense(
+    inputs: Float[Array, "... X"], kernel: Float[Array, "X Y"], dtype: DType = jnp.float32
+) -> Float[Array, "... Y"]:
+    """Matrix product in the compute dtype, accumulated and returned in float32 or wider.
+
+    Its gradients are products in the compute dtype too, accumulated in float32; a narrow dtype
+    therefore has a gradient of its own, in reverse mode only.
+    """
+    if cast_kernel(kernel, dtype).dtype == kernel.dtype:
+        accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
+        return jnp.matmul(inputs.astype(kernel.dtype), kernel, preferred_element_type=accumulate)
+    return _narrow_dense(dtype, inputs, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _narrow_dense(dtype: DType, inputs: Array, kernel: Array) -> Array:
+    return jnp.matmul(
+        inputs.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32
+    )
+
+
+def _narrow_dense_forward(dtype: DType, inputs: Array, kernel: Array) -> tuple:
+    residuals = inputs.astype(dtype), kernel
+    # The empty array carries the dtype of the inputs' gradient.
+    return _narrow_dense(dtype, inputs, kernel), (*residuals, jnp.zeros((0,), inputs.dtype))
+
+
+def _narrow_dense_backward(dtype: DType, residuals: tuple, d_outputs: Array) -> tuple:
+    inputs, kernel, like = residuals
+    d_outputs = d_outputs.astype(dtype)
+    d_inputs = jnp.matmul(d_outputs, kernel.astype(dtype).T, preferred_element_type=jnp.float32)
+    d_kernel = jnp.matmul(
+        inputs.reshape(-1, kernel.shape[0]).T,
+        d_outputs.reshape(-1, kernel.shape[1]),
+        preferred_element_type=jnp.float32,
+    )
+    return d_inputs.astype(like.dtype), d_kernel.astype(kernel.dtype)
+
+
+_narrow_dense.defvjp(_narrow_dense_forward, _narrow_dense_backward)
+
+
+def heads_einsum(subscripts: str, left: Array, right: Array) -> Array:
+    """A product over heads, accumulated and returned in float32 or wider."""
+    accumulate = jnp.promote_types(left.dtype, jnp.float32)
+
+    def narrow(left: Array, right: Array) -> Array:
+        return jnp.einsum(subscripts, left, right, preferred_element_type=accumulate)
+
+    def widened(left: Array, right: Array) -> Array:
+        return jnp.einsum(subscripts, left.astype(accumulate), right.astype(accumulate))
+
+    if left.dtype == accumulate:
+        return narrow(left, right)
+    # XLA's CPU backend has no batched product of bfloat16 accumulated in float32 (jax 0.12);
+    # the operands are rounded already, so the widened product is the same.
+    return jax.lax.platform_dependent(left, right, cpu=widened, default=narrow)
 
 
 def recurrent_product(
-    kernel: Float[Array, "heads D GD"], hidden: Float[Array, "... H"], num_gates: int
+    kernel: Float[Array, "heads D GD"],
+    hidden: Float[Array, "... H"],
+    num_gates: int,
+    dtype: DType = jnp.float32,
 ) -> tuple[Float[Array, "... H"], ...]:
     """V h for a block-diagonal V, one array for each gate."""
     num_heads, width, _ = kernel.shape
     if num_heads == 1:
-        return split_gates(dense(hidden, kernel[0]), num_gates)
-    accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
+        return split_gates(dense(hidden, kernel[0], dtype), num_gates)
+    kernel = cast_kernel(kernel, dtype)
     heads = hidden.reshape(*hidden.shape[:-1], num_heads, width).astype(kernel.dtype)
-    product = jnp.einsum("...nd,ndk->...nk", heads, kernel, preferred_element_type=accumulate)
+    product = heads_einsum("...nd,ndk->...nk", heads, kernel)
     gates = jnp.split(product, num_gates, axis=-1)
     return tuple(gate.reshape(hidden.shape) for gate in gates)
 
@@ -202,7 +260,7 @@ def gated_cell(
         return tuple(jnp.broadcast_to(row, (batch_size, hidden_size)) for row in rows)
 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
-        return dense(inputs, cast_kernel(params["input_kernel"], dtype)) + params["bias"]
+        return dense(inputs, params["input_kernel"], dtype) + params["bias"]
 
     def recurrent_kernel(params: Params) -> Float[Array, "heads D GD"]:
         return params[RECURRENT_KERNEL]
@@ -213,8 +271,7 @@ def gated_cell(
         return {name: params[name] for name in pointwise_names}
 
     def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
-        kernel = cast_kernel(recurrent_kernel(params), dtype)
-        recurrent = recurrent_product(kernel, state[0], num_gates)
+        recurrent = recurrent_product(recurrent_kernel(params), state[0], num_gates, dtype)
         projected = split_gates(projected_t, num_gates)
         state = pointwise(pointwise_weights(params), projected, recurrent, state)
         return state, state[0]

@@ -32,11 +32,13 @@ def stack(
 
     Args:
         cells: the layers, the first one nearest to the input.
-        residual: adds the input of each layer after the first to its output.
+        residual: adds y_{l-1}, the output of the layer below before its norm and dropout, to
+            the output of each layer after the first.
         layer_norm: normalises what each layer passes on (Ba et al. 2016).
         dropout: probability of dropping an element of what each layer passes on.
         dropout_per: "step", a new mask for each time step (Zaremba et al. 2014), or
-            "sequence", the same mask for all steps of a sequence (Gal & Ghahramani 2016).
+            "sequence", the same mask for all steps of a sequence in a window (Gal &
+            Ghahramani 2016); a sequence that spans windows draws anew in each.
         recurrent_dropout: probability of dropping an element of V.
 
     Returns:

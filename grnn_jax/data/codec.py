@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from grnn_jax.config import CODECS
 from grnn_jax.errors import InputError
 
-CODECS = ("chars", "bytes", "words")
 UNKNOWN = "<unk>"
 # A word with inner apostrophes, a whitespace character, or any other one: nothing is lost.
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|\s|[^\w\s]")
@@ -143,7 +143,7 @@ class CharCodec(Codec):
             raise InputError(
                 f"{source}, line {line}, column {column}: character {text[at]!r} "
                 f"(U+{ord(text[at]):04X}) is not among the {self.num_symbols} characters known "
-                "from the training data"
+                "to the codec of this run"
             )
         return ids
 

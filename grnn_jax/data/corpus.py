@@ -1,19 +1,13 @@
-"""Text files of any size, and their tokens on disk, opened memory-mapped."""
+"""Sequences of tokens, and the text files of any size that they come from."""
 
-import array
 import codecs
 import dataclasses
 import gzip
-import hashlib
 import io
-import json
 import os
-import pathlib
-import shutil
-import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
@@ -22,7 +16,6 @@ from grnn_jax.data.codec import Codec, complete_pieces
 from grnn_jax.errors import InputError
 
 CHUNK_BYTES = 1 << 22
-_CACHE_VERSION = 1
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -166,135 +159,3 @@ def iter_lines(source: TextSource, errors: str = "strict") -> Iterator[tuple[str
         last = "".join(rest).removesuffix("\r")
         if last:
             yield name, number + 1, last
-
-
-class CorpusWriter:
-    """Appends sequences to a corpus, on disk or in memory."""
-
-    def __init__(self, path: pathlib.Path | None, dtype: np.dtype):
-        self._path = path
-        self._dtype = dtype
-        self._file: IO[bytes] = io.BytesIO() if path is None else open(path, "wb")  # noqa: SIM115
-        self._offsets = array.array("q")
-        self._length = 0
-
-    def start_sequence(self) -> None:
-        """The next token begins a sequence."""
-        self._offsets.append(self._length)
-
-    def append(self, ids: Integer[np.ndarray, " T"]) -> None:
-        """Appends tokens to the present sequence."""
-        self._file.write(ids.astype(self._dtype).data)
-        self._length += len(ids)
-
-    def close(self) -> None:
-        """Ends the corpus on disk: the tokens in `path`, the offsets in a file beside it."""
-        self._file.close()
-        if self._path is not None:
-            self._all_offsets().tofile(self._path.with_suffix(".offsets"))
-
-    def to_memory(self) -> Corpus:
-        """Ends the corpus in memory."""
-        assert isinstance(self._file, io.BytesIO)
-        return Corpus(np.frombuffer(self._file.getbuffer(), self._dtype), self._all_offsets())
-
-    def _all_offsets(self) -> Integer[np.ndarray, " S"]:
-        self._offsets.append(self._length)
-        return np.frombuffer(self._offsets, np.int64)
-
-
-def write_text(source: TextSource, codec: Codec, writer: CorpusWriter) -> None:
-    """Encodes a source as text: each document one sequence, without an end token."""
-    for name, chunks in source.documents(codec.decode_errors):
-        writer.start_sequence()
-        line, column = 1, 1
-        for piece in complete_pieces(chunks, codec):
-            writer.append(codec.encode(piece, name, line=line, column=column))
-            newlines = piece.count("\n")
-            line += newlines
-            column = len(piece) - piece.rfind("\n") if newlines else column + len(piece)
-
-
-def write_line(codec: Codec, name: str, number: int, line: str, writer: CorpusWriter) -> None:
-    """Encodes a line as one sequence that ends with the end token."""
-    assert codec.end is not None
-    ids = codec.encode(line, name, line=number)
-    writer.start_sequence()
-    writer.append(np.append(ids, np.int32(codec.end)))
-
-
-def store(
-    names: Sequence[str],
-    dtype: np.dtype,
-    fill: Callable[[Mapping[str, CorpusWriter]], Any],
-    cache_dir: str | os.PathLike | None,
-    key: Any,
-) -> tuple[dict[str, Corpus], Any]:
-    """Writes corpora once, and opens them memory-mapped ever after.
-
-    Args:
-      names: the names of the corpora.
-      dtype: storage type of the tokens.
-      fill: writes the corpora, and returns JSON that is kept with them.
-      cache_dir: folder for the token files; None keeps the tokens in memory.
-      key: JSON that identifies the content; files with the same key are used again.
-
-    Returns:
-      The corpora by name, and what `fill` returned.
-
-    Raises:
-      InputError: the folder cannot be written.
-    """
-    if cache_dir is None:
-        writers = {name: CorpusWriter(None, dtype) for name in names}
-        info = fill(writers)
-        return {name: writer.to_memory() for name, writer in writers.items()}, info
-    identity = json.dumps([_CACHE_VERSION, list(names), str(dtype), key], sort_keys=True)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
-    folder = pathlib.Path(cache_dir) / f"tokens-{digest}"
-    if not folder.is_dir():
-        try:
-            _write_folder(folder, names, dtype, fill)
-        except OSError as error:
-            reason = error.strerror or error
-            raise InputError(f"cannot write encoded data to {cache_dir}: {reason}") from error
-    corpora = {
-        name: Corpus(
-            _memory_map(folder / f"{name}.tokens", dtype),
-            _memory_map(folder / f"{name}.offsets", np.dtype(np.int64)),
-        )
-        for name in names
-    }
-    return corpora, json.loads((folder / "info.json").read_text())
-
-
-def _write_folder(
-    folder: pathlib.Path,
-    names: Sequence[str],
-    dtype: np.dtype,
-    fill: Callable[[Mapping[str, CorpusWriter]], Any],
-) -> None:
-    """Writes to a temporary folder, then renames it: a folder with its final name is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-    try:
-        writers = {name: CorpusWriter(temporary / f"{name}.tokens", dtype) for name in names}
-        try:
-            info = fill(writers)
-        finally:
-            for writer in writers.values():
-                writer.close()
-        (temporary / "info.json").write_text(json.dumps(info))
-        try:
-            os.replace(temporary, folder)
-        except OSError:
-            if not folder.is_dir():  # Otherwise another process has just written the same.
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _memory_map(path: pathlib.Path, dtype: np.dtype) -> np.ndarray:
-    if path.stat().st_size == 0:  # An empty file cannot be mapped.
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype, mode="r")

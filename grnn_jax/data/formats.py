@@ -4,6 +4,7 @@ import array
 import hashlib
 import itertools
 import os
+import pathlib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -11,23 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from grnn_jax.config import FORMATS, SPLITS
 from grnn_jax.data.codec import Codec, WordCodec, build_codec, check_codec_options, split_words
-from grnn_jax.data.corpus import (
-    Corpus,
-    CorpusWriter,
-    FileSource,
-    TextSource,
-    iter_lines,
-    store,
-    text_pieces,
-    write_line,
-    write_text,
-)
+from grnn_jax.data.corpus import Corpus, FileSource, TextSource, iter_lines, text_pieces
 from grnn_jax.data.shakespeare import PlaysSource
+from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store, write_line, write_text
 from grnn_jax.errors import InputError
 
-FORMATS = ("text", "lines")
-SPLITS = ("train", "valid", "test")
 # Lines are dealt to the splits by this seed, not by the run's, so that runs can be compared.
 _SPLIT_SEED = 0
 
@@ -41,6 +32,8 @@ class Splits(NamedTuple):
       test: what is scored at the end, or None.
       codec: how text became tokens.
       description: one line about the data, for the log.
+      contents: JSON that identifies the encoded data, whatever the times of the files.
+      folder: where the encoded data lie, or None for memory.
     """
 
     train: Corpus
@@ -48,6 +41,8 @@ class Splits(NamedTuple):
     test: Corpus | None
     codec: Codec
     description: str
+    contents: dict[str, Any]
+    folder: pathlib.Path | None
 
 
 def load_splits(
@@ -63,6 +58,7 @@ def load_splits(
     lowercase: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     codec_object: Codec | None = None,
+    folder: pathlib.Path | None = None,
 ) -> Splits:
     r"""Loads, encodes and splits the data of a run.
 
@@ -92,6 +88,8 @@ def load_splits(
       lowercase: whether to lowercase the text.
       cache_dir: folder for the encoded data, which is then memory-mapped; None holds it in memory.
       codec_object: the codec of an earlier run, used instead of building one.
+      folder: what an earlier run with this codec encoded, used without looking at the files it came
+        from; where it is missing or damaged they are encoded again.
 
     Returns:
       The splits; those with no event are None.
@@ -123,7 +121,8 @@ def load_splits(
     loader = _Loader(sources, format, held_out)
     if codec_object is None:
         codec_object = loader.build_codec(codec, max_vocabulary, lowercase)
-    corpora, info = loader.load(codec_object, cache_dir)
+    stored = loader.load(codec_object, cache_dir, folder)
+    corpora = stored.corpora
     if corpora["train"].num_events == 0:
         raise InputError(f"data: nothing of {data} is left for training")
     unit = "lines" if format == "lines" else "documents"
@@ -136,10 +135,12 @@ def load_splits(
     description += f"{codec_object.size} symbols): {counts}"
     if format == "lines":
         description += "; lines that are also in train: " + ", ".join(
-            f"{info[split]} of {split}" for split in ("valid", "test")
+            f"{stored.info[split]} of {split}" for split in ("valid", "test")
         )
     valid, test = (corpora[s] if corpora[s].num_events else None for s in ("valid", "test"))
-    return Splits(corpora["train"], valid, test, codec_object, description)
+    return Splits(
+        corpora["train"], valid, test, codec_object, description, stored.contents, stored.folder
+    )
 
 
 def load_file(
@@ -166,7 +167,7 @@ def load_file(
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     nothing = {"valid": Fraction(0), "test": Fraction(0)}
     loader = _Loader({"train": FileSource(path, argument)}, format, nothing)
-    return loader.load(codec_object, cache_dir)[0]["train"]
+    return loader.load(codec_object, cache_dir).corpora["train"]
 
 
 def _fraction(name: str, value: int | float) -> Fraction:
@@ -236,31 +237,35 @@ class _Loader:
         yield from itertools.islice(words(), stop)
 
     def load(
-        self, codec: Codec, cache_dir: str | os.PathLike[str] | None
-    ) -> tuple[dict[str, Corpus], Any]:
-        """Encodes all sources, or finds them encoded in `cache_dir`."""
+        self,
+        codec: Codec,
+        cache_dir: str | os.PathLike[str] | None,
+        folder: pathlib.Path | None = None,
+    ) -> Stored:
+        """Encodes all sources, or finds them encoded in `folder` or `cache_dir`."""
         if self._format == "lines" and codec.end is None:
             raise InputError("format 'lines' needs a codec with an end token, as trained on lines")
-        key = {
-            "sources": {split: source.fingerprint() for split, source in self._sources.items()},
-            "codec": codec.to_dict(),
-            "format": self._format,
-        }
-        if self._format == "text":
-            corpora, info = store(
-                SPLITS, codec.dtype, lambda out: self._fill_text(codec, out), cache_dir, key
-            )
-            if self._splits:
-                whole = corpora["train"]
-                train_end, valid_end = self._bounds(whole.num_events)
-                corpora["train"] = whole.part(0, train_end)
-                if self._held_out["valid"]:
-                    corpora["valid"] = whole.part(train_end, valid_end)
-                if self._held_out["test"]:
-                    corpora["test"] = whole.part(valid_end, whole.num_events)
-            return corpora, info
-        key["held_out"] = {name: str(part) for name, part in self._held_out.items()}
-        return store(SPLITS, codec.dtype, lambda out: self._fill_lines(codec, out), cache_dir, key)
+        stored = open_stored(folder, SPLITS, codec.dtype) if folder else None
+        if stored is None:
+            key = {
+                "sources": {split: source.fingerprint() for split, source in self._sources.items()},
+                "codec": codec.to_dict(),
+                "format": self._format,
+            }
+            if self._format == "lines":
+                key["held_out"] = {name: str(part) for name, part in self._held_out.items()}
+            fill = self._fill_lines if self._format == "lines" else self._fill_text
+            stored = store(SPLITS, codec.dtype, lambda out: fill(codec, out), cache_dir, key)
+        if self._format == "text" and self._splits:
+            corpora, whole = dict(stored.corpora), stored.corpora["train"]
+            train_end, valid_end = self._bounds(whole.num_events)
+            corpora["train"] = whole.part(0, train_end)
+            if self._held_out["valid"]:
+                corpora["valid"] = whole.part(train_end, valid_end)
+            if self._held_out["test"]:
+                corpora["test"] = whole.part(valid_end, whole.num_events)
+            stored = stored._replace(corpora=corpora)
+        return stored
 
     def _fill_text(self, codec: Codec, writers: Mapping[str, CorpusWriter]) -> None:
         for split, source in self._sources.items():

@@ -9,6 +9,7 @@ import grain
 import numpy as np
 from jaxtyping import Integer
 
+from grnn_jax.config import FORMATS
 from grnn_jax.data.batch import Batch
 from grnn_jax.data.corpus import Corpus
 from grnn_jax.errors import InputError
@@ -264,8 +265,8 @@ def eval_batches(
 def _check(
     format: str, batch_size: int, sequence_length: int, process_index: int, process_count: int
 ) -> None:
-    if format not in ("text", "lines"):
-        raise InputError(f"format must be text or lines, got {format!r}")
+    if format not in FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     for name, value in (
         ("batch_size", batch_size),
         ("sequence_length", sequence_length),

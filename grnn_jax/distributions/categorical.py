@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.base import cast_kernel, dense
+from grnn_jax.cells.base import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.recurrence.chunks import scan_chunks
@@ -44,7 +44,7 @@ def categorical(
         logits_limit: see above.
 
     Returns:
-        The distribution; events are integers in [0, K).
+        The distribution; events are integers in [0, K), any other has log-probability NaN.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -87,13 +87,14 @@ def categorical(
 
     def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... V"]:
         kernel = params["embedding"].T if tied else params["kernel"]
-        return dense(hidden, cast_kernel(kernel, dtype)) + params["bias"]
+        return dense(hidden, kernel, dtype) + params["bias"]
 
     def event_log_prob(params: Params, hidden: Array, event: Array) -> Array:
         scores = logits(params, hidden)
         # A sum over a comparison, not a gather: its gradient is no scatter.
         chosen = jnp.arange(num_classes) == event[..., None]
-        return jnp.where(chosen, scores, 0).sum(-1) - jax.nn.logsumexp(scores, -1)
+        nats = jnp.where(chosen, scores, 0).sum(-1) - jax.nn.logsumexp(scores, -1)
+        return jnp.where((event >= 0) & (event < num_classes), nats, jnp.nan)
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
@@ -131,7 +132,8 @@ def categorical(
         return lookup(token_table(params), event)
 
     def is_end(event: Int[Array, "..."]) -> Bool[Array, "..."]:
-        return jnp.equal(event, -1 if end is None else end)
+        assert end is not None
+        return jnp.equal(event, end)
 
     return Distribution(
         init=init,

@@ -48,10 +48,13 @@ def scan_chunks(
         pieces = jnp.moveaxis(array, 0, 1)
         return pieces.reshape(pieces.shape[0], whole, *pieces.shape[3:])
 
-    function = jax.checkpoint(function)
-    carry, outputs = jax.lax.scan(function, carry, jax.tree.map(cut, window))
+    # Inside a scan nothing is shared between the passes, so the barriers would only cost time.
+    inside = jax.checkpoint(function, prevent_cse=False)
+    carry, outputs = jax.lax.scan(inside, carry, jax.tree.map(cut, window))
     outputs = jax.tree.map(join, outputs)
     if whole < length:
-        carry, rest = function(carry, jax.tree.map(lambda array: array[:, whole:], window))
+        carry, rest = jax.checkpoint(function)(
+            carry, jax.tree.map(lambda array: array[:, whole:], window)
+        )
         outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), outputs, rest)
     return carry, outputs

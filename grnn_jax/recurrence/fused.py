@@ -17,6 +17,7 @@ from grnn_jax.cells.base import (
     Gated,
     cast_kernel,
     dense,
+    heads_einsum,
     recurrent_product,
     split_gates,
 )
@@ -72,13 +73,11 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
     pointwise, num_gates = gated.pointwise, gated.num_gates
 
     def forward(kernel, weights, projected, state, initial_state, reset):
-        kernel_cast = cast_kernel(kernel, gated.dtype)
-
         def step(state: State, inputs: tuple):
             projected_t, reset_t = inputs
             if reset_t is not None:
                 state = where_reset(reset_t, initial_state, state)
-            recurrent = recurrent_product(kernel_cast, state[0], num_gates)
+            recurrent = recurrent_product(kernel, state[0], num_gates, gated.dtype)
             state = pointwise(weights, split_gates(projected_t, num_gates), recurrent, state)
             return state, (state, recurrent if save_recurrent else None)
 
@@ -89,7 +88,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
     def backward(residuals, cotangents):
         kernel, weights, projected, state, initial_state, reset, states, recurrent = residuals
         d_outputs, d_final = cotangents
-        kernel_cast = cast_kernel(kernel, gated.dtype)
+        narrow = cast_kernel(kernel, gated.dtype)
         before = tuple(
             jnp.concatenate([first[None].astype(later.dtype), later[:-1]])
             for first, later in zip(state, states, strict=True)
@@ -97,7 +96,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
         if reset is not None:
             before = where_reset(reset, initial_state, before)
         if recurrent is None:
-            recurrent = recurrent_product(kernel_cast, before[0], num_gates)
+            recurrent = recurrent_product(kernel, before[0], num_gates, gated.dtype)
 
         def step(carry: tuple, inputs: tuple):
             d_state, d_initial, d_weights = carry
@@ -110,7 +109,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
             shared = all(a is b for a, b in zip(d_gates, d_recurrent, strict=True))
             d_recurrent = _merge_gates(d_recurrent, gated.num_heads)
             d_projected = None if shared and gated.num_heads == 1 else jnp.concatenate(d_gates, -1)
-            d_hidden = d_before[0] + _transposed_product(kernel_cast, d_recurrent)
+            d_hidden = d_before[0] + _transposed_product(narrow, d_recurrent)
             d_before = (d_hidden, *d_before[1:])
             d_weights = jax.tree.map(jnp.add, d_weights, d_weights_t)
             if reset_t is not None:
@@ -131,7 +130,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
         )
         if d_projected is None:
             d_projected = d_recurrent
-        d_kernel = _kernel_gradient(kernel_cast, before[0], d_recurrent).astype(kernel.dtype)
+        d_kernel = _kernel_gradient(narrow, before[0], d_recurrent).astype(kernel.dtype)
         return d_kernel, d_weights, d_projected, d_state, d_initial, None
 
     @jax.custom_vjp
@@ -153,10 +152,8 @@ def _merge_gates(gates: tuple[Array, ...], num_heads: int) -> Array:
 def _transposed_product(kernel: Float[Array, "heads D GD"], d_recurrent: Array) -> Array:
     """Dh = Vᵀ dr, [..., H]."""
     if kernel.shape[0] == 1:
-        return dense(d_recurrent, kernel[0].T)
-    accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
-    d_recurrent = d_recurrent.astype(kernel.dtype)
-    product = jnp.einsum("...nk,ndk->...nd", d_recurrent, kernel, preferred_element_type=accumulate)
+        return dense(d_recurrent, kernel[0].T, kernel.dtype)
+    product = heads_einsum("...nk,ndk->...nd", d_recurrent.astype(kernel.dtype), kernel)
     return product.reshape(*product.shape[:-2], -1)
 
 
@@ -165,9 +162,9 @@ def _kernel_gradient(
 ) -> Float[Array, "heads D GD"]:
     """DV = Σ_{t,b} h_{t-1} dr_tᵀ as one matmul, accumulated in float32 or wider."""
     num_heads, width, _ = kernel.shape
-    accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
     heads = before.reshape(-1, num_heads, width).astype(kernel.dtype)
     gates = d_recurrent.reshape(heads.shape[0], num_heads, -1).astype(kernel.dtype)
     if num_heads == 1:
+        accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
         return jnp.matmul(heads[:, 0].T, gates[:, 0], preferred_element_type=accumulate)[None]
-    return jnp.einsum("and,ank->ndk", heads, gates, preferred_element_type=accumulate)
+    return heads_einsum("and,ank->ndk", heads, gates)

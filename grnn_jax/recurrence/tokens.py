@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, Float, Int, Params
 from grnn_jax.cells.base import Cell
 
-ONE_HOT_LIMIT = 1024
-"""Tables up to this many rows take their gradient by a matmul, larger ones by a scatter-add."""
+ONE_HOT_LIMIT = 2**22
+"""Largest one-hot matrix (events · V) for which a lookup's gradient is a matmul."""
 
 
 class Tokens(NamedTuple):
@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
 
 @jax.custom_jvp
 def lookup(table: Float[Array, "V X"], indices: Int[Array, "..."]) -> Float[Array, "... X"]:
-    """`table[indices]`, whose gradient for a small table is one matmul instead of a scatter."""
+    """`table[indices]`; its gradient for a small table is one matmul, else a scatter-add."""
     return jnp.take(table, indices, axis=0, mode="clip")
 
 
@@ -34,7 +34,7 @@ def lookup(table: Float[Array, "V X"], indices: Int[Array, "..."]) -> Float[Arra
 def _lookup_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     table, indices = primals
     d_table, _ = tangents
-    if table.shape[0] <= ONE_HOT_LIMIT:
+    if indices.size * table.shape[0] <= ONE_HOT_LIMIT:
         d_rows = jax.nn.one_hot(indices, table.shape[0], dtype=d_table.dtype) @ d_table
     else:
         d_rows = jnp.take(d_table, indices, axis=0, mode="clip")

@@ -22,6 +22,9 @@ ENGINES: dict[str, Engine] = {
 }
 """Engines that a flag can name, besides "auto"; a new engine is one file and one line here."""
 
+CPU_FUSED_HIDDEN_SIZE = 512
+"""From this width on the fused engine was the faster one for every cell, on two CPU cores."""
+
 
 def unroll(
     cell: Cell,
@@ -49,9 +52,10 @@ def unroll(
         state: the state before the first step, every array [B, ...].
         reset: True where a row restarts from `initial_state` before the step.
         initial_state: what a reset restores; the cell's own initial state by default.
-        engine: "scan", the reference, any JAX transformation; "fused", gated cells, reverse
-            mode and vmap only (no `jvp`); "fused_recompute", the same with V h_{t-1} computed
-            again in the backward pass instead of kept; "auto", fused where the cell allows it.
+        engine: "scan", the reference, any JAX transformation (forward mode in float32 or wider
+            only); "fused", gated cells, reverse mode and vmap only (no `jvp`);
+            "fused_recompute", the same with V h_{t-1} computed again in the backward pass
+            instead of kept; "auto", see `choose_engine`.
         key: switches dropout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
@@ -83,6 +87,26 @@ def unroll(
 
     state, outputs = scan_chunks(run, state, (values, reset, index), chunk_size)
     return outputs, state
+
+
+def choose_engine(cell: Cell, platform: str) -> str:
+    """The engine that "auto" runs a single layer with.
+
+    Cells without gated structure take the scan. On a CPU the scan was measured faster for narrow
+    layers of several gates (benchmarks/RESULTS.md), the fused engine for all others; on other
+    platforms, where nothing was measured yet, gated cells take the fused engine.
+
+    Args:
+        cell: a cell, not a stack.
+        platform: "cpu", "gpu" or "tpu", as `jax.default_backend()` says.
+
+    Returns:
+        A name in `ENGINES`.
+    """
+    if cell.gated is None:
+        return "scan"
+    narrow = cell.gated.num_gates > 1 and cell.hidden_size < CPU_FUSED_HIDDEN_SIZE
+    return "scan" if platform == "cpu" and narrow else "fused"
 
 
 def run_window(
@@ -141,7 +165,7 @@ def _run_layer(
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One layer over a time-major window."""
     if engine == "auto":
-        engine = "fused" if cell.gated is not None else "scan"
+        engine = choose_engine(cell, jax.default_backend())
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
     projected = project_inputs(cell, params, inputs)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
-from grnn_jax.likelihood import event_log_probs
+from grnn_jax.likelihood import check_tokens, event_log_probs
 from grnn_jax.model import Carry, Model
 
 
@@ -65,7 +65,8 @@ def sample(
         x_{t+1} ~ p(· | x_≤t),  t = 0, 1, …, until the end event or `length`
 
     The key of an event is folded from the sequence's index and the time step, so a sequence
-    does not depend on how many are drawn beside it. Compiled once for each model and shape;
+    does not depend on how many are drawn beside it (up to the rounding of the logits, which may
+    differ with the shape of a matmul). Compiled once for each model and shape;
     the loop stops when every sequence has ended.
 
     Args:
@@ -190,8 +191,8 @@ def _start(model, num_samples, params, key, prefix, conditioning, first_index) -
 def _draw(model, length, top_k, params, state, temperature, top_p) -> Samples:
     """Draws up to `length` events more."""
     distribution = model.distribution
-    step = model.make_step(params)
     num_samples = state.done.shape[0]
+    step = model.make_step(params, num_events=num_samples * length)
     events = jax.tree.map(
         lambda spec: jnp.zeros((length, num_samples, *spec.shape), spec.dtype), distribution.event
     )
@@ -239,6 +240,7 @@ def _draw(model, length, top_k, params, state, temperature, top_p) -> Samples:
 
 def _batched_prefix(model: Model, prefix: PyTree, num_samples: int) -> PyTree:
     """The prefix as arrays [B, P, ...], or None if it is empty."""
+    check_tokens(model, prefix, "prefix")
 
     def batched(spec: jax.ShapeDtypeStruct, leaf: AnyArray) -> Array:
         leaf = jnp.asarray(leaf, spec.dtype)

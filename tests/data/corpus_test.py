@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from grnn_jax.data import corpus as corpus_lib
 from grnn_jax.data.codec import build_codec
-from grnn_jax.data.corpus import Corpus, FileSource, iter_lines, store, write_text
+from grnn_jax.data.corpus import Corpus, FileSource, iter_lines
+from grnn_jax.data.store import store, write_text
 from grnn_jax.errors import InputError
 
 
@@ -18,14 +19,14 @@ def read(path, errors="strict"):
 
 def encode(path, codec, cache_dir=None):
     source = FileSource(path)
-    corpora, _ = store(
+    stored = store(
         ["all"],
         codec.dtype,
         lambda out: write_text(source, codec, out["all"]),
         cache_dir,
         source.fingerprint(),
     )
-    return corpora["all"]
+    return stored.corpora["all"]
 
 
 @pytest.fixture(params=[1, 2, 3, 7, 1 << 22])

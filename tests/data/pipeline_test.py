@@ -227,7 +227,7 @@ def test_too_little_data():
         train_iterator(empty, "lines", 2, 4, 0)
     with pytest.raises(InputError, match="data to evaluate has no events"):
         eval_batches(empty, "text", 2, 4)
-    with pytest.raises(InputError, match="format must be text or lines, got 'x'"):
+    with pytest.raises(InputError, match="format must be one of text, lines, got 'x'"):
         train_iterator(corpus, "x", 2, 4, 0)
     with pytest.raises(InputError, match="context must be at least 0, got -1"):
         eval_batches(corpus, "text", 2, 4, context=-1)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grnn_jax import Tokens, cells, unroll
+from grnn_jax.recurrence import choose_engine
 
 
 def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_size=None):
@@ -78,8 +79,9 @@ def test_fused_equals_scan_in_bfloat16(name, num_heads):
     expected = run(cell, params, inputs, state, reset, "scan", weights)
     actual = run(cell, params, inputs, state, reset, "fused", weights)
     assert_trees_close(actual[0], expected[0], rtol=1e-5, atol=1e-5)
-    # Both round V, h and dr to bfloat16 (8 bits), the scan also every summand of dV.
-    assert_trees_close(actual[1], expected[1], rtol=0.03, atol=0.1)
+    # Both round V, h and dr to bfloat16, 8 bits; relative to the largest entry of each array.
+    for fused, scan in zip(*map(jax.tree.leaves, (actual[1], expected[1])), strict=True):
+        np.testing.assert_allclose(fused, scan, rtol=0, atol=0.02 * np.abs(scan).max())
     single = cells.CELLS[name](8, num_heads=num_heads)
     exact = run(single, params, inputs, state, reset, "scan", weights)
     difference = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), actual[0][1], exact[0][1])
@@ -165,26 +167,29 @@ def test_scan_has_forward_mode_and_fused_has_vmap_and_second_order():
         jax.jvp(lambda x: loss(x, "fused"), (inputs,), (inputs,))
 
 
-def test_fused_accumulates_no_kernel_gradient_in_the_loop():
-    """No array of V's size may be written in each step of the backward loop."""
+def test_fused_forms_no_kernel_gradient_in_the_loop():
+    """The scan's backward loop multiplies out a gradient of V's size in each step."""
     cell = cells.lstm(6)
     params, inputs, state, _, weights = random_case(cell, 3, 50, 5, 0, False)
 
-    def carried(engine):
+    def products_of_kernel_size(engine):
         def loss(params):
             return (unroll(cell, params, inputs, state, engine=engine)[0] * weights).sum()
 
-        jaxpr = jax.make_jaxpr(jax.grad(loss))(params)
-        sizes = []
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "scan" and equation.params["reverse"]:
-                first = equation.params["num_consts"]
-                carry = equation.invars[first : first + equation.params["num_carry"]]
-                sizes += [variable.aval.size for variable in carry]
-        return max(sizes)
+        bodies = [
+            equation.params["jaxpr"].jaxpr
+            for equation in jax.make_jaxpr(jax.grad(loss))(params).eqns
+            if equation.primitive.name == "scan" and equation.params["reverse"]
+        ]
+        assert bodies
+        return sum(
+            equation.primitive.name == "dot_general" and equation.outvars[0].aval.size == 6 * 24
+            for body in bodies
+            for equation in body.eqns
+        )
 
-    assert carried("scan") >= 6 * 24
-    assert carried("fused") <= 3 * 6
+    assert products_of_kernel_size("scan") == 1
+    assert products_of_kernel_size("fused") == 0
 
 
 def test_recomputing_keeps_less_between_the_passes():
@@ -241,6 +246,17 @@ def test_wrong_arguments_are_named(arguments, message):
     params = cell.init(jax.random.key(0), 3)
     with pytest.raises(ValueError, match=message):
         unroll(cell, params, jnp.zeros((2, 5, 3)), cell.initial_state(params, 2), **arguments)
+
+
+def test_auto_chooses_by_platform_structure_and_size():
+    for platform, cell, engine in (
+        ("cpu", cells.lstm(256), "scan"),
+        ("cpu", cells.lstm(512), "fused"),
+        ("cpu", cells.elman(128), "fused"),
+        ("gpu", cells.gru(128), "fused"),
+        ("gpu", cells.gru(128)._replace(gated=None), "scan"),
+    ):
+        assert choose_engine(cell, platform) == engine
 
 
 def test_fused_refuses_a_cell_without_gated_structure():

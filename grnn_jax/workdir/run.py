@@ -1,4 +1,4 @@
-"""The directory of a run: its configuration, its codec, its data, and the model they describe."""
+"""The directory of a run: its configuration, its codec, its data and its parameters."""
 
 import json
 import os
@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from grnn_jax import cells, distributions
 from grnn_jax.checkpoint import CheckpointStore
-from grnn_jax.config import Config, differences, from_json, to_json, validate
+from grnn_jax.config import Config, differences, from_json, to_json
 from grnn_jax.data import Splits, codec_from_dict, load_splits
 from grnn_jax.data.codec import Codec
+from grnn_jax.data.store import remove_others
 from grnn_jax.errors import InputError
-from grnn_jax.model import Model, make_model
+from grnn_jax.model import Model
 from grnn_jax.sharding import make_mesh, replicated
+from grnn_jax.workdir.build import build_model, validate
 
 CONFIG_FILE = "config.json"
 CODEC_FILE = "codec.json"
+DATA_FILE = "data.json"
+TOKENS_FOLDER = "tokens"
 
 
 class Opened(NamedTuple):
@@ -29,7 +31,7 @@ class Opened(NamedTuple):
     Attributes:
         splits: the data.
         codec: how it became events.
-        commit: writes config.json and codec.json, once nothing else can be wrong.
+        commit: writes config.json, codec.json and data.json, once nothing else can be wrong.
     """
 
     splits: Splits
@@ -53,54 +55,6 @@ class Run(NamedTuple):
     codec: Codec
     config: Config
     step: int
-
-
-def build_model(config: Config, codec: Codec) -> Model:
-    """The model that a configuration describes.
-
-    Args:
-        config: the settings of a run.
-        codec: gives the number of classes and the end event.
-
-    Returns:
-        The model.
-
-    Raises:
-        InputError: settings do not fit together.
-    """
-    c, dtype = config, jnp.dtype(config.dtype)
-    options: dict[str, Any] = {"forget_bias": c.forget_bias} if c.cell == "lstm" else {}
-    if c.cell == "elman":
-        options["activation"] = c.activation
-    try:
-        layers = [
-            cells.CELLS[c.cell](
-                c.hidden_size,
-                num_heads=c.num_heads,
-                dtype=dtype,
-                learned_initial_state=c.learned_initial_state,
-                **options,
-            )
-            for _ in range(c.num_layers)
-        ]
-        cell = cells.stack(
-            layers,
-            residual=c.residual,
-            layer_norm=c.layer_norm,
-            dropout=c.dropout,
-            dropout_per=c.dropout_per,
-            recurrent_dropout=c.recurrent_dropout,
-        )
-        distribution = distributions.DISTRIBUTIONS[c.distribution](
-            codec.size,
-            embedding_size=c.hidden_size if c.embedding_size == -1 else c.embedding_size,
-            tied=c.tied_embeddings,
-            end=codec.end,
-            dtype=dtype,
-        )
-        return make_model(cell, distribution, engine=c.engine, chunk_size=c.remat_chunk or None)
-    except ValueError as error:
-        raise InputError(f"the model cannot be built: {error}") from error
 
 
 def data_settings(config: Config) -> dict[str, Any]:
@@ -128,10 +82,83 @@ def _read(path: Path) -> str:
 
 def _read_codec(workdir: Path) -> Codec:
     path = workdir / CODEC_FILE
+    text = _read(path)
     try:
-        return codec_from_dict(json.loads(_read(path)))
-    except ValueError as error:
+        description = json.loads(text)
+        if not isinstance(description, dict):
+            raise ValueError(f"expected a JSON object, got {type(description).__name__}")
+        codec = codec_from_dict(description)
+        codec.size, codec.encode("", "")  # noqa: B018 - fail where a value has a wrong type.
+        return codec
+    except (ValueError, TypeError, LookupError) as error:
         raise InputError(f"--workdir: {path} is damaged: {error}") from error
+
+
+def _read_data(workdir: Path) -> dict[str, Any] | None:
+    """What data.json says; None where there is none, as in runs of earlier versions."""
+    path = workdir / DATA_FILE
+    if not path.exists():
+        return None
+    text = _read(path)
+    try:
+        values = json.loads(text)
+        return {"folder": str(values["folder"]), "contents": dict(values["contents"])}
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputError(f"--workdir: {path} is damaged: {error}") from error
+
+
+def _load_data(config: Config, workdir: Path, codec: Codec | None, reuse: bool) -> Splits:
+    """The data of a run, if they are still what it began with.
+
+    Args:
+        config: the settings of the run.
+        workdir: its directory.
+        codec: its codec, or None for a new run.
+        reuse: whether to take the encoded data of the run without looking at the files they came
+            from.
+    """
+    cache = workdir / TOKENS_FOLDER
+    saved = _read_data(workdir) if codec is not None else None
+    splits = load_splits(
+        **data_settings(config),
+        cache_dir=cache,
+        codec_object=codec,
+        folder=cache / saved["folder"] if saved and reuse else None,
+    )
+    if saved and saved["contents"] != splits.contents:
+        raise InputError(
+            f"--data: the data have changed since the run in {workdir} began ("
+            + _changes(saved["contents"], splits.contents)
+            + "); restore the files, or give another --workdir"
+        )
+    return splits
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
+    found = []
+    for name in new:
+        if old.get(name) != new[name]:
+            counts = [contents.get(name, {}).get("num_events", 0) for contents in (old, new)]
+            other = ", others" if counts[0] == counts[1] else ""
+            found.append(f"{name} had {counts[0]:,} events, has {counts[1]:,}{other}")
+    return "; ".join(found)
+
+
+def load_run_data(config: Config, workdir: Path, codec: Codec) -> Splits:
+    """The data of a run from its workdir alone; from the files where they are gone from it.
+
+    Args:
+        config: the settings of the run.
+        workdir: its directory.
+        codec: its codec.
+
+    Returns:
+        The data.
+
+    Raises:
+        InputError: they are gone, or have changed.
+    """
+    return _load_data(config, workdir, codec, reuse=True)
 
 
 def open_workdir(config: Config, workdir: Path) -> Opened:
@@ -165,12 +192,16 @@ def open_workdir(config: Config, workdir: Path) -> Opened:
                 "settings it was started with, or another --workdir"
             )
         codec = _read_codec(workdir)
-    splits = load_splits(**data_settings(config), cache_dir=workdir / "tokens", codec_object=codec)
+    splits = _load_data(config, workdir, codec, reuse=False)
 
     def commit() -> None:
         if jax.process_index() == 0:
+            assert splits.folder is not None
+            saved = {"folder": splits.folder.name, "contents": splits.contents}
             _write(workdir / CODEC_FILE, json.dumps(splits.codec.to_dict()))
+            _write(workdir / DATA_FILE, json.dumps(saved, indent=2) + "\n")
             _write(workdir / CONFIG_FILE, to_json(config))
+            remove_others(splits.folder, unfinished=jax.process_count() == 1)
 
     return Opened(splits, splits.codec, commit)
 

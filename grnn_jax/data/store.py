@@ -1,0 +1,218 @@
+"""Tokens on disk: written once, opened memory-mapped ever after."""
+
+import array
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+from grnn_jax.data.codec import Codec, complete_pieces
+from grnn_jax.data.corpus import Corpus, TextSource
+from grnn_jax.errors import InputError
+
+_CACHE_VERSION = 2
+
+
+class Stored(NamedTuple):
+    """Corpora, and what identifies them.
+
+    Attributes:
+      corpora: by name.
+      info: JSON that came with them.
+      contents: for each name num_events and sha256 of its tokens and offsets.
+      folder: where they lie, or None for memory.
+    """
+
+    corpora: dict[str, Corpus]
+    info: Any
+    contents: dict[str, Any]
+    folder: pathlib.Path | None
+
+
+class CorpusWriter:
+    """Appends sequences to a corpus, on disk or in memory."""
+
+    def __init__(self, path: pathlib.Path | None, dtype: np.dtype):
+        self._path = path
+        self._dtype = dtype
+        self._file: IO[bytes] = io.BytesIO() if path is None else open(path, "wb")  # noqa: SIM115
+        self._offsets = array.array("q")
+        self._length = 0
+        self._hash = hashlib.sha256()
+
+    def start_sequence(self) -> None:
+        """The next token begins a sequence."""
+        self._offsets.append(self._length)
+
+    def append(self, ids: Integer[np.ndarray, " T"]) -> None:
+        """Appends tokens to the present sequence."""
+        tokens = ids.astype(self._dtype).data
+        self._file.write(tokens)
+        self._hash.update(tokens)
+        self._length += len(ids)
+
+    def contents(self) -> dict[str, Any]:
+        """What identifies the tokens and where sequences start."""
+        offsets = hashlib.sha256(self._offsets)
+        digest = hashlib.sha256(self._hash.digest() + offsets.digest())
+        return {"num_events": self._length, "sha256": digest.hexdigest()}
+
+    def close(self) -> None:
+        """Ends the corpus on disk: the tokens in `path`, the offsets in a file beside it."""
+        self._file.close()
+        if self._path is not None:
+            self._all_offsets().tofile(self._path.with_suffix(".offsets"))
+
+    def to_memory(self) -> Corpus:
+        """Ends the corpus in memory."""
+        assert isinstance(self._file, io.BytesIO)
+        return Corpus(np.frombuffer(self._file.getbuffer(), self._dtype), self._all_offsets())
+
+    def _all_offsets(self) -> Integer[np.ndarray, " S"]:
+        return np.append(np.frombuffer(self._offsets, np.int64), np.int64(self._length))
+
+
+def write_text(source: TextSource, codec: Codec, writer: CorpusWriter) -> None:
+    """Encodes a source as text: each document one sequence, without an end token."""
+    for name, chunks in source.documents(codec.decode_errors):
+        writer.start_sequence()
+        line, column = 1, 1
+        for piece in complete_pieces(chunks, codec):
+            writer.append(codec.encode(piece, name, line=line, column=column))
+            newlines = piece.count("\n")
+            line += newlines
+            column = len(piece) - piece.rfind("\n") if newlines else column + len(piece)
+
+
+def write_line(codec: Codec, name: str, number: int, line: str, writer: CorpusWriter) -> None:
+    """Encodes a line as one sequence that ends with the end token."""
+    assert codec.end is not None
+    ids = codec.encode(line, name, line=number)
+    writer.start_sequence()
+    writer.append(np.append(ids, np.int32(codec.end)))
+
+
+def store(
+    names: Sequence[str],
+    dtype: np.dtype,
+    fill: Callable[[Mapping[str, CorpusWriter]], Any],
+    cache_dir: str | os.PathLike | None,
+    key: Any,
+) -> Stored:
+    """Writes corpora once, and opens them memory-mapped ever after.
+
+    Args:
+      names: the names of the corpora.
+      dtype: storage type of the tokens.
+      fill: writes the corpora, and returns JSON that is kept with them.
+      cache_dir: folder for the token files; None keeps the tokens in memory.
+      key: JSON that identifies the content; files with the same key are used again, unless they
+        are damaged.
+
+    Returns:
+      The corpora by name, what `fill` returned, and what identifies them.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    if cache_dir is None:
+        writers = {name: CorpusWriter(None, dtype) for name in names}
+        info = fill(writers)
+        contents = {name: writer.contents() for name, writer in writers.items()}
+        return Stored({n: w.to_memory() for n, w in writers.items()}, info, contents, None)
+    identity = json.dumps([_CACHE_VERSION, list(names), str(dtype), key], sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
+    folder = pathlib.Path(cache_dir) / f"tokens-{digest}"
+    stored = open_stored(folder, names, dtype)
+    if stored is None:
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+            _write_folder(folder, names, dtype, fill)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"cannot write encoded data to {cache_dir}: {reason}") from error
+        stored = open_stored(folder, names, dtype)
+    if stored is None:
+        raise InputError(f"cannot read back the encoded data in {folder}")
+    return stored
+
+
+def open_stored(folder: pathlib.Path, names: Sequence[str], dtype: np.dtype) -> Stored | None:
+    """Opens what `store` wrote, without looking at where it came from.
+
+    Args:
+      folder: the folder of the token files.
+      names: the names of the corpora.
+      dtype: storage type of the tokens.
+
+    Returns:
+      The corpora; None where the folder is missing or damaged.
+    """
+    try:
+        saved = json.loads((folder / "info.json").read_text())
+        contents = {name: saved["contents"][name] for name in names}
+        corpora = {}
+        for name in names:
+            tokens = _memory_map(folder / f"{name}.tokens", dtype)
+            offsets = _memory_map(folder / f"{name}.offsets", np.dtype(np.int64))
+            if not len(tokens) == offsets[-1] == contents[name]["num_events"]:
+                return None
+            corpora[name] = Corpus(tokens, offsets)
+        return Stored(corpora, saved["info"], contents, folder)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def remove_others(folder: pathlib.Path, unfinished: bool) -> None:
+    """Removes the encoded data that lie beside a folder of `store`.
+
+    Args:
+      folder: the one to keep.
+      unfinished: whether no other process may be writing there, so that what a killed one left
+        goes too.
+    """
+    for other in folder.parent.glob("tokens-*"):
+        if other.name != folder.name and (unfinished or ".tmp-" not in other.name):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _write_folder(
+    folder: pathlib.Path,
+    names: Sequence[str],
+    dtype: np.dtype,
+    fill: Callable[[Mapping[str, CorpusWriter]], Any],
+) -> None:
+    """Writes to a temporary folder, then renames it: a folder with its final name is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+    try:
+        writers = {name: CorpusWriter(temporary / f"{name}.tokens", dtype) for name in names}
+        try:
+            info = fill(writers)
+        finally:
+            for writer in writers.values():
+                writer.close()
+        contents = {name: writer.contents() for name, writer in writers.items()}
+        (temporary / "info.json").write_text(json.dumps({"info": info, "contents": contents}))
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not folder.is_dir():  # Otherwise another process has just written the same.
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _memory_map(path: pathlib.Path, dtype: np.dtype) -> np.ndarray:
+    if path.stat().st_size == 0:  # An empty file cannot be mapped.
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype, mode="r")
