@@ -87,7 +87,7 @@ class Config:
     learned_initial_state: bool = _setting(False, "Learn the initial state instead of starting from zeros.", "model")
     forget_bias: float = _setting(1.0, "Initial bias of the LSTM's forget gate.", "model")
     distribution: str = _setting("categorical", "Family of p(next event | past).", "model")
-    engine: str = _setting("auto", "How the recurrence is computed; auto: the one measured fastest for the cell, its size and the platform.", "model")
+    engine: str = _setting("auto", "How the recurrence runs; auto: what was measured fastest for the cell and its size.", "model")
     dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
     remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0)
 
