@@ -25,7 +25,14 @@ from grnn_jax.likelihood import bits
 from grnn_jax.monitor import Monitor
 from grnn_jax.optimizer import make_optimizer, make_schedule
 from grnn_jax.progress import Progress, Result
-from grnn_jax.sharding import check_batch_size, make_agree, make_mesh, replicated, shard_batch
+from grnn_jax.sharding import (
+    check_batch_size,
+    make_agree,
+    make_mesh,
+    place,
+    replicated,
+    shard_batch,
+)
 from grnn_jax.signals import Signals
 from grnn_jax.training import TrainState, init_train_state, make_train_step, train_state_shardings
 from grnn_jax.workdir import build_model, open_workdir, validate
@@ -72,7 +79,7 @@ class _Loop:
         self.agree = make_agree(mesh) if jax.process_count() > 1 else None
         self.store = CheckpointStore(workdir, config.keep_checkpoints)
         self.progress, self.saved_best = Progress(), -1
-        self.state = self._restore(shapes) or jax.jit(init, out_shardings=self.shardings)()
+        self.state = self._restore(shapes) or place(jax.jit(init)(), self.shardings)
         self.step = int(self.state.step)
         self.saved_step = self.step if self.store.steps() else -1
         self.pending: tuple[int, dict[str, jax.Array]] | None = None

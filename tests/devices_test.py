@@ -73,6 +73,17 @@ def test_eight_devices_equal_one(run, one, folder):
     assert run("sample", "--workdir=eight", "--length=9").status == 0
 
 
+@pytest.mark.parametrize("devices", [2, 8])
+def test_an_orthogonal_matrix_of_ordinary_size_on_several_devices(run, devices):
+    # One jit over all virtual devices waited for ever in LAPACK from 64 units on.
+    flags = [f for f in FLAGS if "hidden_size" not in f and "num_steps" not in f]
+    ended = run(
+        "train", f"--workdir=wide{devices}", f"--num_cpu_devices={devices}", "--hidden_size=128",
+        "--num_heads=2", "--num_steps=1", *flags,
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+
+
 def test_a_run_goes_on_with_another_number_of_devices(run, one, folder):
     flags = [flag for flag in FLAGS if "num_steps" not in flag]
     ended = run("train", "--workdir=moved", "--num_cpu_devices=4", "--num_steps=4", *flags)
