@@ -194,7 +194,8 @@ def run(main: Callable[[], int | None], description: str) -> None:
     def guarded(_: Sequence[str]) -> None:
         _show_own_logs_only()
         try:
-            start_devices()
+            if "num_cpu_devices" in FLAGS:
+                start_devices()
             status = main() or 0
         except InputError as error:
             status = _fail(error)

@@ -2,8 +2,12 @@
 
     python experiments/sample.py --workdir=runs/default --length=1000 --temperature=0.8
     python experiments/sample.py --workdir=runs/default --prefix="ROMEO: " --num_samples=3
+    python experiments/sample.py --workdir=runs/chorales --num_samples=9 --output=chorales
 
-A single sample is shown while it is drawn; several are drawn side by side.
+A single sample of a text is shown while it is drawn; several are drawn side by side. Music is
+written as MIDI files, drawings as SVG, images as an .npz, all of them into a folder with a picture.
+Events in time and series are written as CSV to standard output or a .csv file (series also to an
+.npz), or with a picture into a folder.
 """
 
 import contextlib
@@ -11,21 +15,26 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 import flags as experiment_flags
 import jax
 import numpy as np
+from absl import logging
+from writers import WRITERS, write_folder
+from writers.sequences import BATCH_SIZE, DEFAULT_LENGTH, default_length, draw, held_out
 
 from grnn_jax import sampling
 from grnn_jax.config import MAX_SEED
 from grnn_jax.errors import InputError
+from grnn_jax.sampling.ancestral import sample_options
 from grnn_jax.workdir import Run, load_run
 
 FLAGS = experiment_flags.FLAGS
 CHUNK_LENGTH = 32
-# Long texts are drawn side by side in parts, so that memory does not grow with --num_samples.
-BATCH_SIZE = 256
+FILE_SUFFIXES = (".csv", ".jsonl", ".mid", ".midi", ".npz", ".png", ".svg", ".txt")
+"""What a folder is not called."""
 
 
 def write_samples(
@@ -33,13 +42,11 @@ def write_samples(
     file: TextIO,
     *,
     num_samples: int = 1,
-    length: int = 600,
+    length: int = DEFAULT_LENGTH,
     prefix: str = "",
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
     log_probs: bool = False,
+    **options: Any,
 ) -> None:
     """Draws samples and writes them as text.
 
@@ -52,21 +59,14 @@ def write_samples(
         num_samples: number of samples.
         length: most events of a sample, its prefix not counted.
         prefix: text that every sample begins with.
-        temperature: divides the logits.
-        top_k: keeps the k most probable classes.
-        top_p: keeps the most probable classes up to this probability.
         seed: seed of the samples; sample i of a seed is the same whatever num_samples is.
         log_probs: write one JSON object a sample instead: text, and nats and num_events of the
             events drawn, the prefix excluded, under the model at temperature 1, not truncated.
+        **options: of `sampling.sample`: temperature, top_k, top_p.
     """
     codec = run.codec
     start = codec.encode(prefix, "--prefix") if prefix else None
-    options = {
-        "prefix": start,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-    }
+    options["prefix"] = start
     key = jax.random.key(seed)
     if num_samples == 1 and not log_probs:
         decoder = codec.incremental_decoder()
@@ -110,8 +110,10 @@ def check_flags() -> None:
     Raises:
         InputError: a number is outside its range.
     """
-    for name, low in (("num_samples", 1), ("length", 1), ("temperature", 0), ("top_k", 0)):
-        if not FLAGS[name].value >= low:
+    lowest = {"num_samples": 1, "length": 1, "temperature": 0, "top_k": 0, "bias": 0}
+    for name, low in lowest.items():
+        value = FLAGS[name].value
+        if value is not None and not value >= low:
             raise InputError(f"--{name} must be at least {low}, got {FLAGS[name].value}")
     if not 0 < FLAGS.top_p <= 1:
         raise InputError(f"--top_p must be greater than 0 and at most 1, got {FLAGS.top_p}")
@@ -135,25 +137,105 @@ def output(path: str) -> Iterator[TextIO]:
         yield file
 
 
+def write_sequences(
+    run: Run,
+    path: str,
+    workdir: str | Path,
+    *,
+    num_samples: int = 1,
+    length: int | None = None,
+    seed: int = 0,
+    log_probs: bool = False,
+    **options: Any,
+) -> None:
+    """Draws samples of a format other than text and lines, and writes them as it asks for.
+
+    Args:
+        run: a trained model.
+        path: file or folder; empty for standard output where the format is a table, else for
+            WORKDIR/samples.
+        workdir: directory of the run.
+        num_samples: number of samples.
+        length: most events of a sample, its end included; None for `default_length`.
+        seed: seed of the samples.
+        log_probs: write one JSON object a sample instead: nats and num_events.
+        **options: of `sampling.sample`.
+
+    Raises:
+        InputError: the format is not written to such a file.
+    """
+    codec, writer, path = run.codec, WRITERS[run.codec.name], os.path.expanduser(path)
+    suffix = os.path.splitext(path)[1].lower()
+    length = length or default_length(codec)
+    to_file = log_probs or (writer.write_csv is not None and (not path or suffix == ".csv"))
+    to_arrays = writer.write_npz is not None and suffix == ".npz"
+    if suffix in FILE_SUFFIXES and not (to_file or to_arrays or os.path.isdir(path)):
+        known = [s for s, w in ((".csv", writer.write_csv), (".npz", writer.write_npz)) if w]
+        wanted = " or ".join([*(f"a {s} file" for s in known), "a folder"])
+        raise InputError(f"--output: samples of {codec.name} need {wanted}, got {path}")
+
+    def drawn() -> list:
+        return draw(run, num_samples=num_samples, length=length, seed=seed, options=options)
+
+    if to_file:
+        with output(path) as file:
+            found = drawn()
+            if log_probs:
+                for sample in found:
+                    record = {"nats": sample.nats, "num_events": sample.num_events}
+                    file.write(json.dumps(record) + "\n")
+            else:
+                writer.write_csv(codec, [sample.events for sample in found], file)
+        return
+    events = [sample.events for sample in drawn()]
+    if to_arrays:
+        try:
+            writer.write_npz(codec, events, Path(path))
+        except OSError as error:
+            raise InputError(f"--output: cannot write {path}: {error.strerror}") from error
+        return
+    folder = path or os.path.join(workdir, "samples")
+    paths = write_folder(codec, events, folder, held_out(run, workdir, num_samples, length))
+    logging.info("wrote %d files to %s", len(paths), folder)
+
+
+def asked_options(run: Run) -> dict[str, Any]:
+    """The options of sampling that differ from their defaults.
+
+    Raises:
+        InputError: the model's output distribution has no such option.
+    """
+    known = sample_options(run.model.distribution)
+    asked = {
+        name: FLAGS[name].value
+        for name in ("temperature", "top_k", "top_p", "bias")
+        if FLAGS[name].value != FLAGS[name].default
+    }
+    for name in asked:
+        if name not in known:
+            listed = ", ".join(f"--{option}" for option in known if option in FLAGS) or "none"
+            raise InputError(
+                f"--{name} is no option of this run's output distribution; it has {listed}"
+            )
+    return asked
+
+
 def main() -> None:
     """Samples as the flags say."""
     check_flags()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    values = {name: FLAGS[name].value for name in ("num_samples", "seed", "log_probs")}
+    values |= asked_options(run)
+    if not run.codec.is_text:
+        if FLAGS.prefix:
+            raise InputError(f"--prefix is text, and the samples of this run are {run.codec.name}")
+        write_sequences(run, FLAGS.output, FLAGS.workdir, length=FLAGS.length, **values)
+        return
     if FLAGS.prefix:
         run.codec.encode(FLAGS.prefix, "--prefix")  # Before --output is made.
     with output(FLAGS.output) as file:
-        write_samples(
-            run,
-            file,
-            num_samples=FLAGS.num_samples,
-            length=FLAGS.length,
-            prefix=FLAGS.prefix,
-            temperature=FLAGS.temperature,
-            top_k=FLAGS.top_k or None,
-            top_p=FLAGS.top_p if FLAGS.top_p < 1 else None,
-            seed=FLAGS.seed,
-            log_probs=FLAGS.log_probs,
-        )
+        length = FLAGS.length or DEFAULT_LENGTH
+        write_samples(run, file, length=length, prefix=FLAGS.prefix, **values)
         if not FLAGS.output and file.isatty():
             file.write("\n")
 
@@ -161,16 +243,18 @@ def main() -> None:
 if __name__ == "__main__":
     define = experiment_flags.define
     define("integer", "num_samples", 1, "Number of samples.")
-    define("integer", "length", 600, "Most events of a sample; the prefix is not counted.")
+    most = "Most events of a sample, without the prefix; empty: 600, of an image all its pixels."
+    define("integer", "length", None, most)
     define("string", "prefix", "", "Text that every sample begins with.")
     define("float", "temperature", 1.0, "Divides the logits; 0 takes the most probable event.")
     define("integer", "top_k", 0, "Keep the k most probable events; 0 keeps all.")
     define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
+    bias = "Draw strokes closer to the most probable ones, from 0 (not at all) up."
+    define("float", "bias", 0.0, bias)
     define("integer", "seed", 0, "Seed; the same seed gives the same samples.")
-    define("string", "output", "", "File to write to; empty for standard output.")
-    nats = (
-        "Write JSON lines: text; nats (of the model untempered) and num_events, without the prefix."
-    )
+    where = "File or folder; empty: standard output, for what needs a folder WORKDIR/samples."
+    define("string", "output", "", where)
+    nats = "Write JSON lines: nats (untempered) and num_events, without the prefix; of text it too."
     define("boolean", "log_probs", False, nats)
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
     experiment_flags.define_machine(distributed=False)

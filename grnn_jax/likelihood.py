@@ -16,7 +16,7 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, 
 from grnn_jax.model import Carry, Model, token_table_with_start
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import dropout_index
-from grnn_jax.recurrence.tokens import Tokens
+from grnn_jax.recurrence.tokens import Tokens, lookup
 from grnn_jax.recurrence.unroll import run_window
 
 
@@ -84,6 +84,9 @@ def event_log_probs(
             key,
             index,
         )
+        if model.skip_input:
+            encoded = lookup(table, previous) if isinstance(inputs, Tokens) else inputs
+            hidden = jnp.concatenate([hidden, encoded], -1)
         log_probs = model.distribution.log_prob(params["distribution"], hidden, events)
         return state, jnp.where(mask, log_probs, 0)
 

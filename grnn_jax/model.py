@@ -41,6 +41,7 @@ class Model(NamedTuple):
         distribution: the output distribution.
         engine: how `unroll` runs the cell.
         chunk_size: steps between kept states under rematerialisation, or None.
+        skip_input: whether the output layer sees the encoded last event beside the hidden state.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -52,6 +53,7 @@ class Model(NamedTuple):
     distribution: Distribution
     engine: str = "auto"
     chunk_size: int | None = None
+    skip_input: bool = False
 
 
 def make_model(
@@ -61,6 +63,7 @@ def make_model(
     engine: str = "auto",
     conditioning_size: int = 0,
     chunk_size: int | None = None,
+    skip_input: bool = False,
 ) -> Model:
     r"""Joins a cell and an output distribution into a generative model.
 
@@ -74,12 +77,16 @@ def make_model(
         engine: see `grnn_jax.unroll`.
         conditioning_size: width of a vector that moves the initial state; 0 for none.
         chunk_size: rematerialise in chunks of this many steps, for long windows.
+        skip_input: the output layer sees [h_t, encode(x_t)] in place of h_t (Graves 2013), so that
+            the cell need not carry what merely goes on, as the notes held in music do.
 
     Returns:
         The model.
 
     Raises:
         ValueError: for a negative conditioning_size.
+
+    Reference: A. Graves, "Generating sequences with recurrent neural networks", 2013.
     """
     if conditioning_size < 0:
         raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")
@@ -88,7 +95,9 @@ def make_model(
         cell_key, output_key, start_key, conditioning_key = jax.random.split(key, 4)
         params: Params = {
             "cell": cell.init(cell_key, distribution.encoding_size),
-            "distribution": distribution.init(output_key, cell.hidden_size),
+            "distribution": distribution.init(
+                output_key, cell.hidden_size + skip_input * distribution.encoding_size
+            ),
             "start": jax.random.normal(start_key, (distribution.encoding_size,), jnp.float32),
         }
         if conditioning_size:
@@ -137,17 +146,21 @@ def make_model(
             table, start_row = token_table_with_start(distribution, params)
             rows = cell.project(params["cell"], table)
 
-            def project(carry: Carry) -> Array:
-                return lookup(rows, jnp.where(carry.started, carry.event, start_row))
+            def enter(carry: Carry) -> tuple[Array, Callable[[], Array]]:
+                token = jnp.where(carry.started, carry.event, start_row)
+                return lookup(rows, token), lambda: lookup(table, token)
         else:
 
-            def project(carry: Carry) -> Array:
+            def enter(carry: Carry) -> tuple[Array, Callable[[], Array]]:
                 encoded = distribution.encode(params["distribution"], carry.event)
                 encoded = jnp.where(carry.started[:, None], encoded, params["start"])
-                return cell.project(params["cell"], encoded)
+                return cell.project(params["cell"], encoded), lambda: encoded
 
         def step(carry: Carry) -> tuple[Array, Carry]:
-            state, hidden = cell.step(params["cell"], carry.cell_state, project(carry))
+            projected, encoded = enter(carry)
+            state, hidden = cell.step(params["cell"], carry.cell_state, projected)
+            if skip_input:
+                hidden = jnp.concatenate([hidden, encoded()], -1)
             return hidden, carry._replace(cell_state=state)
 
         return step
@@ -158,7 +171,18 @@ def make_model(
     def feed(carry: Carry, event: PyTree) -> Carry:
         return carry._replace(event=event, started=jnp.ones_like(carry.started))
 
-    return Model(init, initial_state, step, feed, make_step, cell, distribution, engine, chunk_size)
+    return Model(
+        init,
+        initial_state,
+        step,
+        feed,
+        make_step,
+        cell,
+        distribution,
+        engine,
+        chunk_size,
+        skip_input,
+    )
 
 
 def token_table_with_start(

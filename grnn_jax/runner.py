@@ -17,8 +17,7 @@ from absl import flags, logging
 from grnn_jax.cells import count_parameters
 from grnn_jax.checkpoint import CheckpointStore, SaveError
 from grnn_jax.config import Config
-from grnn_jax.data import train_iterator
-from grnn_jax.data.codec import Codec
+from grnn_jax.data import Codec, make_augmentation, train_iterator
 from grnn_jax.errors import RunError
 from grnn_jax.evaluation import Evaluate, make_evaluate
 from grnn_jax.likelihood import bits
@@ -59,6 +58,9 @@ class _Loop:
             config.seed,
             jax.process_index(),
             jax.process_count(),
+            augmentation=make_augmentation(
+                self.codec, opened.splits.train, transpose=config.transpose
+            ),
         )
         model, optimizer = build_model(config, self.codec), make_optimizer(config)
         self.schedule = make_schedule(config)
@@ -92,6 +94,9 @@ class _Loop:
             f"{num_params:,} parameters on {mesh.size} {jax.devices()[0].platform} device(s); "
             + (f"going on after step {self.step}" if self.step else "starting")
         )
+        if model.distribution.is_density:
+            unit = self.codec.unit or "the data as given"
+            self.monitor.say(f"nats are those of densities, in the units of {unit}")
 
     def _restore(self, shapes: TrainState) -> TrainState | None:
         """The state of the newest readable checkpoint; also sets the data and the counters."""

@@ -249,7 +249,7 @@ def test_text_is_scored_as_one_stream(data, tmp_path):
     train(config, tmp_path)
     run = load_run(tmp_path)
     splits = load_splits(**data_settings(config))
-    events = np.asarray(splits.test.tokens, np.int32)[None]
+    events = np.asarray(splits.test.events, np.int32)[None]
     log_prob = jax.jit(functools.partial(grnn_jax.log_prob, run.model))
     expected = -float(log_prob(run.params, events)[0]) / events.size
     values = evaluate(tmp_path, split="test", eval_batch_size=1)

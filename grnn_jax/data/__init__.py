@@ -1,22 +1,34 @@
 """Data: codecs, corpora on disk, and the pipeline that yields batches. NumPy and grain only."""
 
+from grnn_jax.data.augmentation import make_augmentation
 from grnn_jax.data.batch import Batch
-from grnn_jax.data.codec import Codec, IncrementalDecoder, build_codec, codec_from_dict
+from grnn_jax.data.codec import Codec, EventType
 from grnn_jax.data.corpus import Corpus
-from grnn_jax.data.formats import Splits, load_file, load_splits
+from grnn_jax.data.formats import (
+    SEQUENCE_FORMATS,
+    Splits,
+    codec_from_dict,
+    load_file,
+    load_splits,
+)
 from grnn_jax.data.pipeline import eval_batches, train_iterator, windows_per_epoch
+from grnn_jax.data.text_codec import IncrementalDecoder, TextCodec, build_codec
 
 __all__ = [
+    "SEQUENCE_FORMATS",
     "Batch",
     "Codec",
     "Corpus",
+    "EventType",
     "IncrementalDecoder",
     "Splits",
+    "TextCodec",
     "build_codec",
     "codec_from_dict",
     "eval_batches",
     "load_file",
     "load_splits",
+    "make_augmentation",
     "train_iterator",
     "windows_per_epoch",
 ]

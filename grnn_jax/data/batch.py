@@ -10,7 +10,7 @@ class Batch(NamedTuple):
     state of every row can be carried from window to window.
 
     Attributes:
-      events: `Int[B, T]` int32 tokens (or a pytree of arrays with leading axes `[B, T]`).
+      events: `[B, T]` tokens, or an array `[B, T, ...]`, or a dict of them.
       mask: `Bool[B, T]`, True where the event is scored; False for padding and for context, which
         is fed to the network but not scored.
       reset: `Bool[B, T]`, True where a sequence starts: before this step the network returns to

@@ -1,299 +1,56 @@
-"""Codecs: text to integer tokens and back, by character, by byte or by word."""
+"""What every codec is: the map between a file's contents and events, saved with the run."""
 
-import codecs
-import collections
 import dataclasses
-import functools
-import itertools
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-from jaxtyping import Integer
 
-from grnn_jax.config import CODECS
-from grnn_jax.errors import InputError
+class EventType(NamedTuple):
+    """What kind of thing an event is, which decides the distributions that can model it.
 
-UNKNOWN = "<unk>"
-# A word with inner apostrophes, a whitespace character, or any other one: nothing is lost.
-_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|\s|[^\w\s]")
+    Attributes:
+        kind: "tokens", "levels", "fields", "bits", "reals", "counts", "waits" or "pen".
+        arguments: positional arguments of every distribution of that kind.
+        options: keyword arguments of every distribution of that kind.
+    """
 
-Ids = Sequence[int | np.integer] | Integer[np.ndarray, " T"]
-
-
-class IncrementalDecoder(NamedTuple):
-    """Turns tokens into text as they arrive; what is not yet complete is held back."""
-
-    decode: Callable[[Ids], str]
-    flush: Callable[[], str]
+    kind: str
+    arguments: tuple = ()
+    options: Mapping[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Codec:
-    """A reversible map between text and tokens `0 .. size-1`.
+    """Base of the codecs, one or several for each format.
 
-    With `with_end` the last token is the end of a sequence (format `lines`); with `lowercase`
-    text is lowercased before it is encoded.
+    With `with_end` the end of a sequence is an event, which the codec adds.
     """
 
     with_end: bool = False
-    lowercase: bool = False
 
     name: ClassVar[str] = ""
-    # How undecodable bytes of a file are treated when it is read for this codec.
-    decode_errors: ClassVar[str] = "strict"
+    is_text: ClassVar[bool] = False
 
     @property
-    def num_symbols(self) -> int:
-        """Number of tokens that stand for text."""
+    def event_type(self) -> EventType | dict[str, EventType]:
+        """The type of an event, or of each of its fields in the order they are modelled."""
         raise NotImplementedError
 
     @property
-    def size(self) -> int:
-        """Number of tokens, the end of a sequence included."""
-        return self.num_symbols + int(self.with_end)
+    def wraps_end(self) -> bool:
+        """Whether an event is a dict of the event proper, "event", and a bool, "end"."""
+        return self.with_end
 
     @property
-    def end(self) -> int | None:
-        """The token that ends a sequence, or None."""
-        return self.num_symbols if self.with_end else None
+    def unit(self) -> str:
+        """The unit of the data, where log-probabilities are those of densities."""
+        return ""
 
     @property
-    def dtype(self) -> np.dtype:
-        """The smallest storage type that holds every token."""
-        for dtype in (np.uint8, np.uint16):
-            if self.size <= np.iinfo(dtype).max + 1:
-                return np.dtype(dtype)
-        return np.dtype(np.int32)
-
-    def complete(self, text: str) -> int:
-        """Length of the beginning of `text` whose tokens no later text can change."""
-        return len(text)
-
-    def encode(
-        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
-    ) -> Integer[np.ndarray, " T"]:
-        """Encodes text.
-
-        Args:
-          text: the text, whole or a piece of it.
-          source: what the text is (a file name, a flag), for messages.
-          line: line number of the first character, from 1.
-          column: its column, from 1.
-
-        Returns:
-          int32 tokens, without the end of the sequence.
-
-        Raises:
-          InputError: a character is not in the vocabulary; the message says where.
-        """
-        raise NotImplementedError
-
-    def decode(self, ids: Ids) -> str:
-        """Decodes tokens; the end of a sequence stands for no text."""
-        raise NotImplementedError
-
-    def incremental_decoder(self) -> IncrementalDecoder:
-        """Returns an object whose `decode(ids)` and `flush()` give the text piece by piece."""
-        return IncrementalDecoder(self.decode, lambda: "")
+    def summary(self) -> str:
+        """What the codec found, in a few words for the log."""
+        return self.name
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild the codec, as JSON values."""
         return {"codec": self.name} | dataclasses.asdict(self)
-
-    def _text_ids(self, ids: Ids) -> Integer[np.ndarray, " N"]:
-        array = np.asarray(ids, np.int64).reshape(-1)
-        bad = (array < 0) | (array >= self.size)
-        if bad.any():
-            raise InputError(f"token {array[bad][0]} is outside 0 .. {self.size - 1}")
-        return array[array < self.num_symbols]
-
-
-@dataclasses.dataclass(frozen=True)
-class CharCodec(Codec):
-    """One token for each Unicode character, in the order of their code points."""
-
-    characters: str = ""
-    name: ClassVar[str] = "chars"
-
-    @property
-    def num_symbols(self) -> int:
-        return len(self.characters)
-
-    @functools.cached_property
-    def _table(self) -> Integer[np.ndarray, " P"]:
-        points = [ord(c) for c in self.characters]
-        table = np.full(max(points, default=0) + 2, -1, np.int32)
-        table[points] = np.arange(len(points))
-        return table
-
-    def encode(
-        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
-    ) -> Integer[np.ndarray, " T"]:
-        text = text.lower() if self.lowercase else text
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        ids = self._table[np.minimum(points, len(self._table) - 1)]
-        unknown = ids < 0
-        if unknown.any():
-            at = int(unknown.argmax())
-            before = text[:at].rpartition("\n")
-            line += text.count("\n", 0, at)
-            column = len(before[2]) + (1 if before[1] else column)
-            raise InputError(
-                f"{source}, line {line}, column {column}: character {text[at]!r} "
-                f"(U+{ord(text[at]):04X}) is not among the {self.num_symbols} characters known "
-                "to the codec of this run"
-            )
-        return ids
-
-    def decode(self, ids: Ids) -> str:
-        return "".join([self.characters[i] for i in self._text_ids(ids)])
-
-
-@dataclasses.dataclass(frozen=True)
-class ByteCodec(Codec):
-    """The 256 bytes of the file, whatever its encoding; text is encoded as UTF-8."""
-
-    name: ClassVar[str] = "bytes"
-    # Bytes that are not UTF-8 become lone surrogates, which `encode` turns back into these bytes.
-    decode_errors: ClassVar[str] = "surrogateescape"
-
-    @property
-    def num_symbols(self) -> int:
-        return 256
-
-    def encode(
-        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
-    ) -> Integer[np.ndarray, " T"]:
-        del source, line, column
-        text = text.lower() if self.lowercase else text
-        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int32)
-
-    def decode(self, ids: Ids) -> str:
-        return self._text_ids(ids).astype(np.uint8).tobytes().decode("utf-8", errors="replace")
-
-    def incremental_decoder(self) -> IncrementalDecoder:
-        utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        return IncrementalDecoder(
-            lambda ids: utf8.decode(self._text_ids(ids).astype(np.uint8).tobytes()),
-            lambda: utf8.decode(b"", final=True),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class WordCodec(Codec):
-    """One token for each frequent word, punctuation mark and whitespace character.
-
-    Token 0 is `<unk>`, which stands for every token outside the vocabulary; the others follow by
-    falling frequency, equal ones in the order of their code points.
-    """
-
-    vocabulary: tuple[str, ...] = ()
-    name: ClassVar[str] = "words"
-
-    @classmethod
-    def from_tokens(
-        cls, tokens: Iterable[str], max_vocabulary: int, *, end: bool, lowercase: bool
-    ) -> "WordCodec":
-        """Keeps the most frequent tokens: `max_vocabulary` symbols with `<unk>` among them."""
-        counts = collections.Counter(tokens)
-        ranked = sorted(counts, key=lambda token: (-counts[token], token))
-        return cls(end, lowercase, tuple(ranked[: max_vocabulary - 1]))
-
-    @property
-    def num_symbols(self) -> int:
-        return len(self.vocabulary) + 1
-
-    @functools.cached_property
-    def _index(self) -> dict[str, int]:
-        return {token: i for i, token in enumerate(self.vocabulary, start=1)}
-
-    def complete(self, text: str) -> int:
-        return max(text.rfind(" "), text.rfind("\n")) + 1
-
-    def encode(
-        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
-    ) -> Integer[np.ndarray, " T"]:
-        del source, line, column
-        tokens = split_words(text, self.lowercase)
-        return np.fromiter((self._index.get(t, 0) for t in tokens), np.int32, len(tokens))
-
-    def decode(self, ids: Ids) -> str:
-        symbols = (UNKNOWN, *self.vocabulary)
-        return "".join([symbols[i] for i in self._text_ids(ids)])
-
-
-def split_words(text: str, lowercase: bool = False) -> list[str]:
-    """Splits text into words, punctuation marks and whitespace characters, losing nothing."""
-    return _WORD.findall(text.lower() if lowercase else text)
-
-
-def check_codec_options(name: str, max_vocabulary: int) -> None:
-    """Raises InputError unless the options describe a codec."""
-    if name not in CODECS:
-        raise InputError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
-    if max_vocabulary < 2:
-        raise InputError(f"max_vocabulary must be at least 2, got {max_vocabulary}")
-
-
-def build_codec(
-    name: str,
-    chunks: Iterable[str],
-    *,
-    end: bool = False,
-    max_vocabulary: int = 20_000,
-    lowercase: bool = False,
-) -> Codec:
-    """Builds a codec from text that arrives in chunks, none of which is kept.
-
-    Args:
-      name: "chars", "bytes" or "words".
-      chunks: the text the vocabulary comes from, cut anywhere.
-      end: whether to add a token that ends a sequence.
-      max_vocabulary: greatest number of symbols of the words codec, `<unk>` included.
-      lowercase: whether text is lowercased.
-
-    Raises:
-      InputError: an option is out of range.
-    """
-    check_codec_options(name, max_vocabulary)
-    if name == "bytes":
-        return ByteCodec(end, lowercase)
-    if name == "chars":
-        seen: set[str] = set()
-        for chunk in chunks:
-            seen.update(chunk.lower() if lowercase else chunk)
-        return CharCodec(end, lowercase, "".join(sorted(seen)))
-    pieces = complete_pieces(chunks, WordCodec())
-    tokens = itertools.chain.from_iterable(split_words(piece, lowercase) for piece in pieces)
-    return WordCodec.from_tokens(tokens, max_vocabulary, end=end, lowercase=lowercase)
-
-
-def complete_pieces(chunks: Iterable[str], codec: Codec) -> Iterable[str]:
-    """Moves the cuts between chunks to places where no token is cut in two."""
-    rest: list[str] = []
-    for chunk in chunks:
-        cut = codec.complete(chunk)
-        if cut:
-            yield "".join(rest) + chunk[:cut]
-            rest = []
-        rest.append(chunk[cut:])
-    tail = "".join(rest)
-    if tail:
-        yield tail
-
-
-def codec_from_dict(description: dict[str, Any]) -> Codec:
-    """Rebuilds a codec from what `Codec.to_dict` returned; raises InputError if it cannot."""
-    types = {"chars": CharCodec, "bytes": ByteCodec, "words": WordCodec}
-    fields = dict(description)
-    name = fields.pop("codec", None)
-    if name not in types:
-        raise InputError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
-    if "vocabulary" in fields:
-        fields["vocabulary"] = tuple(fields["vocabulary"])
-    try:
-        return types[name](**fields)
-    except TypeError as error:
-        raise InputError(f"the description of codec {name!r} is not valid: {error}") from error

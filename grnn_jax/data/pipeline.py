@@ -3,64 +3,29 @@
 import functools
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
 import grain
 import numpy as np
-from jaxtyping import Integer
 
 from grnn_jax.config import FORMATS
+from grnn_jax.data.augmentation import Augmentation
 from grnn_jax.data.batch import Batch
-from grnn_jax.data.corpus import Corpus
+from grnn_jax.data.corpus import Corpus, map_events
+from grnn_jax.data.streams import Stream, deal_sequences, sequence_stream, text_stream
 from grnn_jax.errors import InputError
 
 EVAL_CONTEXT = 256
 
 
-class _Stream(NamedTuple):
-    """What one row of the batch reads in an epoch: segments of the corpus, one after the other.
-
-    Attributes:
-      starts: `[S]` where each segment starts in the corpus.
-      bounds: `[S + 1]` where each segment starts in the stream, and at last the stream's length.
-      context: number of events at the beginning that are fed but not scored.
-    """
-
-    starts: Integer[np.ndarray, " S"]
-    bounds: Integer[np.ndarray, " S+1"]
-    context: int
-
-    def shuffled(self, rng: np.random.Generator) -> "_Stream":
-        """The same segments in a random order."""
-        order = rng.permutation(len(self.starts))
-        bounds = np.zeros_like(self.bounds)
-        np.cumsum(np.diff(self.bounds)[order], out=bounds[1:])
-        return self._replace(starts=self.starts[order], bounds=bounds)
-
-
-def _text_stream(corpus: Corpus, start: int, stop: int, context: int) -> _Stream:
-    """Events `start .. stop` of the corpus in order, after up to `context` events before them."""
-    first = max(0, start - context)
-    inner = slice(
-        np.searchsorted(corpus.offsets, first, "right"), np.searchsorted(corpus.offsets, stop)
-    )
-    starts = np.concatenate([[first], corpus.offsets[inner]]).astype(np.int64)
-    return _Stream(starts, np.append(starts, stop) - first, start - first)
-
-
-def _line_stream(corpus: Corpus, first: int, last: int) -> _Stream:
-    """Whole lines `first .. last` of the corpus."""
-    offsets = np.asarray(corpus.offsets[first : last + 1])
-    return _Stream(offsets[:-1], offsets - offsets[0], 0)
-
-
 class Windows:
     """Random access to the batches of one process, epoch after epoch: a grain data source.
 
-    The corpus is dealt once to `num_streams` rows, contiguous and equally long: text is cut at
-    `b * N // num_streams`, lines are cut at the first line that starts there or later. Text is
-    read in order in every epoch; lines are shuffled inside their stream, differently in each epoch
-    (a stream's share of the lines never changes, so that every epoch has as many windows).
+    The corpus is dealt once to `num_streams` rows, about equally long: text is cut at
+    `b * N // num_streams`, of all other formats a row gets whole sequences (but in training, where
+    a format other than lines has fewer sequences than rows, they are cut as text is). Text is read
+    in order in every epoch; sequences are shuffled inside their stream, differently in each epoch
+    (a stream's share of them never changes, so that every epoch has as many windows).
 
     Attributes:
       windows_per_epoch: number of windows in which every event occurs exactly once.
@@ -76,42 +41,52 @@ class Windows:
         num_streams: int | None = None,
         shuffle_seed: int | None = None,
         context: int = 0,
+        augmentation: Augmentation | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
         _check(format, batch_size, sequence_length, process_index, process_count)
-        self._tokens = np.asarray(corpus.tokens)  # Still memory-mapped, without np.memmap's cost.
+        # Still memory-mapped, without np.memmap's cost.
+        self._events = map_events(np.asarray, corpus.events)
         self._length = sequence_length
-        self._seed = shuffle_seed if format == "lines" else None
+        # Fewer sequences than rows are cut too, or rows would have nothing to do.
+        few = shuffle_seed is not None and corpus.num_sequences < (num_streams or batch_size)
+        contiguous = format == "text" or (few and format != "lines" and augmentation is None)
+        self._seed = None if contiguous else shuffle_seed
+        self._augmentation = augmentation
         count = num_streams or batch_size
-        cuts = corpus.num_events * np.arange(count + 1, dtype=np.int64) // count
-        if format == "lines":
-            lines = np.searchsorted(corpus.offsets, cuts)
-            lines[-1] = corpus.num_sequences
-            longest = int(np.diff(corpus.offsets[lines]).max())
-        else:
+        if contiguous:
+            cuts = corpus.num_events * np.arange(count + 1, dtype=np.int64) // count
             starts = np.maximum(cuts[:-1] - context, 0)
             longest = int((cuts[1:] - starts).max())
+        else:
+            dealt = deal_sequences(corpus, count, in_order=self._seed is None)
+            lengths = np.diff(corpus.offsets)
+            longest = max(int(lengths[indices].sum()) for indices in dealt)
         self.windows_per_epoch = -(-longest // sequence_length)
         rows = batch_size // process_count
         self._first_row = process_index * rows
         self._streams = []
         for b in range(self._first_row, self._first_row + rows):
             if b >= count:
-                self._streams.append(_text_stream(corpus, 0, 0, 0))
-            elif format == "lines":
-                self._streams.append(_line_stream(corpus, int(lines[b]), int(lines[b + 1])))
+                self._streams.append(text_stream(corpus, 0, 0, 0))
+            elif contiguous:
+                self._streams.append(text_stream(corpus, int(cuts[b]), int(cuts[b + 1]), context))
             else:
-                self._streams.append(_text_stream(corpus, int(cuts[b]), int(cuts[b + 1]), context))
+                self._streams.append(sequence_stream(corpus, dealt[b]))
         self._epoch_streams = functools.lru_cache(maxsize=2)(self._shuffled_streams)
 
-    def _shuffled_streams(self, epoch: int) -> list[_Stream]:
+    def _shuffled_streams(self, epoch: int) -> list[Stream]:
         if self._seed is None:
             return self._streams
-        return [
-            stream.shuffled(np.random.default_rng((self._seed, epoch, self._first_row + row)))
-            for row, stream in enumerate(self._streams)
-        ]
+        streams = []
+        for row, stream in enumerate(self._streams):
+            rng = np.random.default_rng((self._seed, epoch, self._first_row + row))
+            stream = stream.shuffled(rng)
+            if self._augmentation is not None:
+                stream = stream._replace(numbers=self._augmentation.draw(rng, stream.starts))
+            streams.append(stream)
+        return streams
 
     def __len__(self) -> int:
         return sys.maxsize
@@ -122,10 +97,12 @@ class Windows:
         first = window * self._length
         streams = self._epoch_streams(epoch if self._seed is not None else 0)
         shape = (len(streams), self._length)
-        events = np.zeros(shape, np.int32)
         mask = np.zeros(shape, bool)
         reset = np.zeros(shape, bool)
-        for row, (starts, bounds, context) in enumerate(streams):
+        events = map_events(
+            lambda leaf: np.zeros((*shape, *leaf.shape[1:]), leaf.dtype), self._events
+        )
+        for row, (starts, bounds, context, numbers) in enumerate(streams):
             stop = min(first + self._length, int(bounds[-1]))
             n = stop - first
             if n <= 0:
@@ -133,13 +110,23 @@ class Windows:
             # The segments of this window, from the one in which it begins.
             low = int(np.searchsorted(bounds, first, "right")) - 1
             high = int(np.searchsorted(bounds, stop, "left"))
+            pieces = np.diff(np.clip(bounds[low : high + 1], first, stop))
+            where: Any
             if high == low + 1:
-                begin = starts[low] + first - bounds[low]
-                events[row, :n] = self._tokens[begin : begin + n]
+                begin = int(starts[low] + first - bounds[low])
+                where = slice(begin, begin + n)
             else:
-                pieces = np.diff(np.clip(bounds[low : high + 1], first, stop))
                 shift = np.repeat(starts[low:high] - bounds[low:high], pieces)
-                events[row, :n] = self._tokens[np.arange(first, stop) + shift]
+                where = np.arange(first, stop) + shift
+            found = map_events(lambda leaf: leaf[where], self._events)  # noqa: B023
+            if numbers is not None:
+                assert self._augmentation is not None
+                found = self._augmentation.apply(found, np.repeat(numbers[low:high], pieces))
+
+            def put(target: np.ndarray, leaf: np.ndarray) -> None:
+                target[row, :n] = leaf  # noqa: B023
+
+            map_events(put, events, found)
             mask[row, max(0, context - first) : n] = True
             heads = bounds[low:high] - first
             reset[row, heads[heads >= 0]] = True
@@ -148,7 +135,8 @@ class Windows:
 
 def windows_per_epoch(corpus: Corpus, format: str, batch_size: int, sequence_length: int) -> int:
     """Number of batches of `train_iterator` in which every event occurs exactly once."""
-    return Windows(corpus, format, batch_size, sequence_length).windows_per_epoch
+    windows = Windows(corpus, format, batch_size, sequence_length, shuffle_seed=0)
+    return windows.windows_per_epoch
 
 
 def train_iterator(
@@ -160,6 +148,7 @@ def train_iterator(
     process_index: int = 0,
     process_count: int = 1,
     *,
+    augmentation: Augmentation | None = None,
     num_threads: int = 1,
     prefetch: int = 8,
 ) -> grain.DatasetIterator:
@@ -172,13 +161,14 @@ def train_iterator(
 
     Args:
       corpus: the training data.
-      format: "text" or "lines".
+      format: "text" reads in order; every other one has sequences, which are shuffled.
       batch_size: rows of the batch over all processes.
       sequence_length: steps in a window.
-      seed: of the order of lines; text has no random order.
+      seed: of the order of sequences, and of their augmentation; text has neither.
       process_index: this process, which gets rows `process_index * batch_size // process_count`
         and following.
       process_count: number of processes.
+      augmentation: how sequences are changed, anew in every epoch; None leaves them alone.
       num_threads: threads that prepare batches ahead; 0 prepares each when it is asked for.
       prefetch: number of batches prepared ahead.
 
@@ -202,6 +192,7 @@ def train_iterator(
         batch_size,
         sequence_length,
         shuffle_seed=seed,
+        augmentation=augmentation,
         process_index=process_index,
         process_count=process_count,
     )

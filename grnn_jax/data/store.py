@@ -1,4 +1,4 @@
-"""Tokens on disk: written once, opened memory-mapped ever after."""
+"""Events on disk: written once, opened memory-mapped ever after."""
 
 import array
 import hashlib
@@ -14,11 +14,11 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
-from grnn_jax.data.codec import Codec, complete_pieces
-from grnn_jax.data.corpus import Corpus, TextSource
+from grnn_jax.data.corpus import Corpus, Events, TextSource, event_arrays, map_events
+from grnn_jax.data.text_codec import TextCodec, complete_pieces
 from grnn_jax.errors import InputError
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 class Stored(NamedTuple):
@@ -38,49 +38,75 @@ class Stored(NamedTuple):
 
 
 class CorpusWriter:
-    """Appends sequences to a corpus, on disk or in memory."""
+    """Appends sequences to a corpus, on disk or in memory: one file for each array of an event.
 
-    def __init__(self, path: pathlib.Path | None, dtype: np.dtype):
+    Args:
+      path: where the files go, without a suffix; None keeps them in memory.
+      like: events whose dtypes and shapes all others have, as in an empty corpus.
+    """
+
+    def __init__(self, path: pathlib.Path | None, like: Events):
         self._path = path
-        self._dtype = dtype
-        self._file: IO[bytes] = io.BytesIO() if path is None else open(path, "wb")  # noqa: SIM115
+        self._like = like
+        self._files: dict[str, IO[bytes]] = {
+            name: io.BytesIO() if path is None else open(_file(path, name), "wb")  # noqa: SIM115
+            for name, _ in event_arrays(like)
+        }
         self._offsets = array.array("q")
         self._length = 0
-        self._hash = hashlib.sha256()
+        self._hashes = {name: hashlib.sha256() for name in self._files}
 
     def start_sequence(self) -> None:
-        """The next token begins a sequence."""
+        """The next event begins a sequence."""
         self._offsets.append(self._length)
 
-    def append(self, ids: Integer[np.ndarray, " T"]) -> None:
-        """Appends tokens to the present sequence."""
-        tokens = ids.astype(self._dtype).data
-        self._file.write(tokens)
-        self._hash.update(tokens)
-        self._length += len(ids)
+    def append(self, events: Events) -> None:
+        """Appends events to the present sequence."""
+        length = 0
+        pairs = zip(event_arrays(events), event_arrays(self._like), strict=True)
+        for (name, leaf), (_, like) in pairs:
+            data = np.ascontiguousarray(leaf, like.dtype)
+            assert data.shape[1:] == like.shape[1:], (name, data.shape, like.shape)
+            self._files[name].write(data.data)
+            self._hashes[name].update(data.data)
+            length = len(data)
+        self._length += length
 
     def contents(self) -> dict[str, Any]:
-        """What identifies the tokens and where sequences start."""
-        offsets = hashlib.sha256(self._offsets)
-        digest = hashlib.sha256(self._hash.digest() + offsets.digest())
+        """What identifies the events and where sequences start."""
+        parts = [found.digest() for found in self._hashes.values()]
+        parts.append(hashlib.sha256(self._offsets).digest())
+        digest = hashlib.sha256(b"".join(parts))
         return {"num_events": self._length, "sha256": digest.hexdigest()}
 
     def close(self) -> None:
-        """Ends the corpus on disk: the tokens in `path`, the offsets in a file beside it."""
-        self._file.close()
+        """Ends the corpus on disk: a file for each array, and the offsets in a file beside it."""
+        for file in self._files.values():
+            file.close()
         if self._path is not None:
             self._all_offsets().tofile(self._path.with_suffix(".offsets"))
 
     def to_memory(self) -> Corpus:
         """Ends the corpus in memory."""
-        assert isinstance(self._file, io.BytesIO)
-        return Corpus(np.frombuffer(self._file.getbuffer(), self._dtype), self._all_offsets())
+        buffers = iter(self._files.values())
+
+        def read(like: np.ndarray) -> np.ndarray:
+            file = next(buffers)
+            assert isinstance(file, io.BytesIO)
+            return np.frombuffer(file.getbuffer(), like.dtype).reshape(-1, *like.shape[1:])
+
+        return Corpus(map_events(read, self._like), self._all_offsets())
 
     def _all_offsets(self) -> Integer[np.ndarray, " S"]:
         return np.append(np.frombuffer(self._offsets, np.int64), np.int64(self._length))
 
 
-def write_text(source: TextSource, codec: Codec, writer: CorpusWriter) -> None:
+def _file(path: pathlib.Path, name: str) -> pathlib.Path:
+    """The file of one array of the events: train.events, train.wait.events."""
+    return path.with_suffix(f".{name}.events" if name else ".events")
+
+
+def write_text(source: TextSource, codec: TextCodec, writer: CorpusWriter) -> None:
     """Encodes a source as text: each document one sequence, without an end token."""
     for name, chunks in source.documents(codec.decode_errors):
         writer.start_sequence()
@@ -92,7 +118,7 @@ def write_text(source: TextSource, codec: Codec, writer: CorpusWriter) -> None:
             column = len(piece) - piece.rfind("\n") if newlines else column + len(piece)
 
 
-def write_line(codec: Codec, name: str, number: int, line: str, writer: CorpusWriter) -> None:
+def write_line(codec: TextCodec, name: str, number: int, line: str, writer: CorpusWriter) -> None:
     """Encodes a line as one sequence that ends with the end token."""
     assert codec.end is not None
     ids = codec.encode(line, name, line=number)
@@ -102,7 +128,7 @@ def write_line(codec: Codec, name: str, number: int, line: str, writer: CorpusWr
 
 def store(
     names: Sequence[str],
-    dtype: np.dtype,
+    like: Events,
     fill: Callable[[Mapping[str, CorpusWriter]], Any],
     cache_dir: str | os.PathLike | None,
     key: Any,
@@ -111,7 +137,7 @@ def store(
 
     Args:
       names: the names of the corpora.
-      dtype: storage type of the tokens.
+      like: events whose dtypes and shapes all others have, as in an empty corpus.
       fill: writes the corpora, and returns JSON that is kept with them.
       cache_dir: folder for the token files; None keeps the tokens in memory.
       key: JSON that identifies the content; files with the same key are used again, unless they
@@ -124,35 +150,36 @@ def store(
       InputError: the folder cannot be written.
     """
     if cache_dir is None:
-        writers = {name: CorpusWriter(None, dtype) for name in names}
+        writers = {name: CorpusWriter(None, like) for name in names}
         info = fill(writers)
         contents = {name: writer.contents() for name, writer in writers.items()}
         return Stored({n: w.to_memory() for n, w in writers.items()}, info, contents, None)
-    identity = json.dumps([_CACHE_VERSION, list(names), str(dtype), key], sort_keys=True)
+    types = [(name, str(leaf.dtype), leaf.shape[1:]) for name, leaf in event_arrays(like)]
+    identity = json.dumps([_CACHE_VERSION, list(names), types, key], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
     folder = pathlib.Path(cache_dir) / f"tokens-{digest}"
-    stored = open_stored(folder, names, dtype)
+    stored = open_stored(folder, names, like)
     if stored is None:
         try:
             if folder.exists():
                 shutil.rmtree(folder)
-            _write_folder(folder, names, dtype, fill)
+            _write_folder(folder, names, like, fill)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write encoded data to {cache_dir}: {reason}") from error
-        stored = open_stored(folder, names, dtype)
+        stored = open_stored(folder, names, like)
     if stored is None:
         raise InputError(f"cannot read back the encoded data in {folder}")
     return stored
 
 
-def open_stored(folder: pathlib.Path, names: Sequence[str], dtype: np.dtype) -> Stored | None:
+def open_stored(folder: pathlib.Path, names: Sequence[str], like: Events) -> Stored | None:
     """Opens what `store` wrote, without looking at where it came from.
 
     Args:
       folder: the folder of the token files.
       names: the names of the corpora.
-      dtype: storage type of the tokens.
+      like: events whose dtypes and shapes all others have, as in an empty corpus.
 
     Returns:
       The corpora; None where the folder is missing or damaged.
@@ -162,11 +189,13 @@ def open_stored(folder: pathlib.Path, names: Sequence[str], dtype: np.dtype) -> 
         contents = {name: saved["contents"][name] for name in names}
         corpora = {}
         for name in names:
-            tokens = _memory_map(folder / f"{name}.tokens", dtype)
-            offsets = _memory_map(folder / f"{name}.offsets", np.dtype(np.int64))
-            if not len(tokens) == offsets[-1] == contents[name]["num_events"]:
+            paths = iter([_file(folder / name, path) for path, _ in event_arrays(like)])
+            events = map_events(lambda leaf: _memory_map(next(paths), leaf), like)  # noqa: B023
+            offsets = _memory_map(folder / f"{name}.offsets", np.empty(0, np.int64))
+            lengths = {len(leaf) for _, leaf in event_arrays(events)}
+            if not lengths == {int(offsets[-1])} == {contents[name]["num_events"]}:
                 return None
-            corpora[name] = Corpus(tokens, offsets)
+            corpora[name] = Corpus(events, offsets)
         return Stored(corpora, saved["info"], contents, folder)
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -188,14 +217,14 @@ def remove_others(folder: pathlib.Path, unfinished: bool) -> None:
 def _write_folder(
     folder: pathlib.Path,
     names: Sequence[str],
-    dtype: np.dtype,
+    like: Events,
     fill: Callable[[Mapping[str, CorpusWriter]], Any],
 ) -> None:
     """Writes to a temporary folder, then renames it: a folder with its final name is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
     try:
-        writers = {name: CorpusWriter(temporary / f"{name}.tokens", dtype) for name in names}
+        writers = {name: CorpusWriter(temporary / name, like) for name in names}
         try:
             info = fill(writers)
         finally:
@@ -212,7 +241,7 @@ def _write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _memory_map(path: pathlib.Path, dtype: np.dtype) -> np.ndarray:
+def _memory_map(path: pathlib.Path, like: np.ndarray) -> np.ndarray:
     if path.stat().st_size == 0:  # An empty file cannot be mapped.
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype, mode="r")
+        return np.empty((0, *like.shape[1:]), like.dtype)
+    return np.memmap(path, like.dtype, mode="r").reshape(-1, *like.shape[1:])

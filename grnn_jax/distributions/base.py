@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
-
 from grnn_jax.array_types import Array, Bool, Callable, Float, Params, PRNGKey, PyTree
 
 
@@ -13,14 +11,17 @@ class Distribution(NamedTuple):
     Attributes:
         init: (key, hidden_size) -> params.
         log_prob: (params, hidden [..., H], event [...]) -> nats [...].
-        sample: (keys [B], params, hidden [B, H], *, temperature, top_k, top_p) -> event [B]; one
-            key for each row, so that a sample does not depend on its neighbours.
+        sample: (keys [B], params, hidden [B, H], *, temperature, ...) -> event [B]; one key for
+            each row, so that a sample does not depend on its neighbours. Its keyword arguments
+            are the options of the family (categorical: temperature, top_k, top_p).
         mode: (params, hidden [..., H]) -> the most probable event [...].
         encode: (params, event [...]) -> [..., X], how an event enters the network.
         encoding_size: X.
-        event: shape and dtype of one event.
+        event: shape and dtype of one event: a `jax.ShapeDtypeStruct`, or a pytree of them.
         token_table: where events are tokens: params -> the encodings of all of them [V, X].
         is_end: where the end of a sequence is an event: event [...] -> bool [...].
+        is_density: True where log_prob is the logarithm of a density, with respect to the
+            units of the data as given; its values then depend on these units.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -29,6 +30,24 @@ class Distribution(NamedTuple):
     mode: Callable[[Params, Array], PyTree]
     encode: Callable[[Params, PyTree], Float[Array, "... X"]]
     encoding_size: int
-    event: jax.ShapeDtypeStruct
+    event: PyTree
     token_table: Callable[[Params], Float[Array, "V X"]] | None = None
     is_end: Callable[[PyTree], Bool[Array, "..."]] | None = None
+    is_density: bool = False
+
+    def __hash__(self) -> int:
+        # A model is a static argument of jit, and `event` may be a dict, which has no hash.
+        return hash((self.init, self.log_prob, self.sample))
+
+
+class Family(NamedTuple):
+    """A factory of distributions that a flag can name.
+
+    Attributes:
+        make: factory; its positional arguments are those of the kind of event (see
+            `grnn_jax.data.EventType`), its keyword arguments settings of a run or of the codec.
+        kinds: the kinds of event that it can model.
+    """
+
+    make: Callable[..., Distribution]
+    kinds: tuple[str, ...]

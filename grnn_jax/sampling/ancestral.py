@@ -1,14 +1,16 @@
 """Ancestral sampling: draw x_{t+1} from p(· | x_≤t), feed it back, repeat."""
 
 import functools
+import inspect
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.distributions.base import Distribution
 from grnn_jax.likelihood import check_tokens, event_log_probs
 from grnn_jax.model import Carry, Model
 
@@ -59,6 +61,7 @@ def sample(
     top_p: float | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
     first_index: int = 0,
+    **options: float | AnyArray,
 ) -> Samples:
     r"""Draws sequences from the model.
 
@@ -77,20 +80,26 @@ def sample(
         length: most events drawn for each sequence, the end event included.
         prefix: events [P, ...], the same for all, or [B, P, ...], that come before the sample.
         temperature: divides the logits; 0 takes the mode. A number, or one for each sequence.
+            Families that are no softmax say what they make of it; some have none.
         top_k: keeps the k most probable classes; None keeps all.
         top_p: keeps the most probable classes up to this probability; None keeps all.
         conditioning: vectors [B, C], if the model has conditioning.
         first_index: index of the first sequence, for drawing a large set in parts.
+        **options: further options of the family's `sample`, as `bias` of `pen`.
 
     Returns:
         The samples, without the prefix.
 
     Raises:
-        ValueError: for a setting outside its range, or a prefix of a shape that does not fit.
+        ValueError: for a setting outside its range or unknown to the family, or a prefix of a
+            shape that does not fit.
 
     Reference: A. Graves, "Generating sequences with recurrent neural networks", 2013.
     """
     _check_settings(num_samples, length, temperature, top_k, top_p)
+    options |= {"temperature": temperature} | ({} if top_p is None else {"top_p": top_p})
+    static = {} if top_k is None else {"top_k": top_k}
+    options = _family_options(model, static, options)
     state = start(
         model,
         params,
@@ -100,7 +109,7 @@ def sample(
         conditioning=conditioning,
         first_index=first_index,
     )
-    return _draw(model, length, top_k, params, state, temperature, top_p)
+    return _draw(model, length, tuple(static.items()), params, state, options)
 
 
 def stream(
@@ -117,6 +126,7 @@ def stream(
     top_p: float | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
     first_index: int = 0,
+    **options: float | AnyArray,
 ) -> Iterator[Samples]:
     """Draws the same sequences as `sample`, and yields them piece by piece as they are drawn.
 
@@ -133,6 +143,7 @@ def stream(
         top_p: keeps the most probable classes up to this probability.
         conditioning: vectors [B, C].
         first_index: index of the first sequence.
+        **options: further options of the family's `sample`.
 
     Yields:
         Samples of `chunk_length` events; stops early when every sequence has ended.
@@ -140,6 +151,9 @@ def stream(
     _check_settings(num_samples, length, temperature, top_k, top_p)
     if chunk_length < 1:
         raise ValueError(f"chunk_length must be at least 1, got {chunk_length}")
+    options |= {"temperature": temperature} | ({} if top_p is None else {"top_p": top_p})
+    static = {} if top_k is None else {"top_k": top_k}
+    options = _family_options(model, static, options)
     state = start(
         model,
         params,
@@ -151,7 +165,7 @@ def stream(
     )
     for begin in range(0, length, chunk_length):
         size = min(chunk_length, length - begin)
-        piece = _draw(model, size, top_k, params, state, temperature, top_p)
+        piece = _draw(model, size, tuple(static.items()), params, state, options)
         yield piece
         state = piece.state
         if model.distribution.is_end is not None and bool(state.done.all()):
@@ -188,7 +202,7 @@ def _start(model, num_samples, params, key, prefix, conditioning, first_index) -
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(model, length, top_k, params, state, temperature, top_p) -> Samples:
+def _draw(model, length, static, params, state, options) -> Samples:
     """Draws up to `length` events more."""
     distribution = model.distribution
     num_samples = state.done.shape[0]
@@ -210,14 +224,7 @@ def _draw(model, length, top_k, params, state, temperature, top_p) -> Samples:
         time, state, events, mask, log_probs = loop
         hidden, carry = step(state.carry)
         keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
-        event = distribution.sample(
-            keys,
-            params["distribution"],
-            hidden,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
+        event = distribution.sample(keys, params["distribution"], hidden, **dict(static), **options)
         nats = distribution.log_prob(params["distribution"], hidden, event)
         active = ~state.done
         shown = jax.tree.map(
@@ -254,6 +261,26 @@ def _batched_prefix(model: Model, prefix: PyTree, num_samples: int) -> PyTree:
 
     prefix = jax.tree.map(batched, model.distribution.event, prefix)
     return prefix if jax.tree.leaves(prefix)[0].shape[1] else None
+
+
+def _family_options(
+    model: Model, static: dict[str, int], options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options that the family takes; names one that it does not, unless it changes nothing."""
+    known = sample_options(model.distribution)
+    for name in (*static, *options):
+        if name not in known and not (name == "temperature" and np.all(options[name] == 1)):
+            listed = ", ".join(known) or "none"
+            raise ValueError(
+                f"{name} is not an option of this output distribution (it has {listed})"
+            )
+    return {name: value for name, value in options.items() if name in known}
+
+
+def sample_options(distribution: Distribution) -> tuple[str, ...]:
+    """The names of the options that a distribution's `sample` takes."""
+    parameters = inspect.signature(distribution.sample).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def _check_settings(num_samples, length, temperature, top_k, top_p) -> None:

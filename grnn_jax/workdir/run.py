@@ -11,13 +11,12 @@ from jaxtyping import PyTree
 
 from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import Config, differences, from_json, to_json
-from grnn_jax.data import Splits, codec_from_dict, load_splits
-from grnn_jax.data.codec import Codec
+from grnn_jax.data import Codec, Splits, TextCodec, codec_from_dict, load_splits
 from grnn_jax.data.store import remove_others
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model
 from grnn_jax.sharding import make_mesh, replicated
-from grnn_jax.workdir.build import build_model, validate
+from grnn_jax.workdir.build import build_model, sequence_options, validate
 
 CONFIG_FILE = "config.json"
 CODEC_FILE = "codec.json"
@@ -60,10 +59,11 @@ class Run(NamedTuple):
 def data_settings(config: Config) -> dict[str, Any]:
     """The settings that `load_splits` takes."""
     names = (
-        "data", "format", "codec", "valid_data", "test_data", "valid_fraction", "test_fraction",
-        "max_vocabulary", "lowercase",
+        "data", "format", "codec", "column", "valid_data", "test_data", "valid_fraction",
+        "test_fraction", "max_vocabulary", "lowercase", "model_end",
     )  # fmt: skip
-    return {name: getattr(config, name) for name in names}
+    options = {name: getattr(config, name) for name in sequence_options(config.format)}
+    return {name: getattr(config, name) for name in names} | {"options": options}
 
 
 def _write(path: Path, text: str) -> None:
@@ -88,7 +88,9 @@ def _read_codec(workdir: Path) -> Codec:
         if not isinstance(description, dict):
             raise ValueError(f"expected a JSON object, got {type(description).__name__}")
         codec = codec_from_dict(description)
-        codec.size, codec.encode("", "")  # noqa: B018 - fail where a value has a wrong type.
+        codec.event_type  # noqa: B018 - fail where a value has a wrong type.
+        if isinstance(codec, TextCodec):
+            codec.encode("", "")
         return codec
     except (ValueError, TypeError, LookupError) as error:
         raise InputError(f"--workdir: {path} is damaged: {error}") from error

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grnn_jax.data import corpus as corpus_lib
-from grnn_jax.data.codec import build_codec
 from grnn_jax.data.corpus import Corpus, FileSource, iter_lines
 from grnn_jax.data.store import store, write_text
+from grnn_jax.data.text_codec import build_codec
 from grnn_jax.errors import InputError
 
 
@@ -21,7 +21,7 @@ def encode(path, codec, cache_dir=None):
     source = FileSource(path)
     stored = store(
         ["all"],
-        codec.dtype,
+        np.empty(0, codec.dtype),
         lambda out: write_text(source, codec, out["all"]),
         cache_dir,
         source.fingerprint(),
@@ -42,9 +42,9 @@ def test_streaming_equals_whole(tmp_path, chunk_bytes, name):
     path.write_bytes(text.encode())
     codec = build_codec(name, [text])
     corpus = encode(path, codec, tmp_path / "cache")
-    np.testing.assert_array_equal(corpus.tokens, codec.encode(text))
+    np.testing.assert_array_equal(corpus.events, codec.encode(text))
     np.testing.assert_array_equal(corpus.offsets, [0, corpus.num_events])
-    assert codec.decode(corpus.tokens) == text
+    assert codec.decode(corpus.events) == text
 
 
 def test_lines_across_chunks(tmp_path, chunk_bytes):
@@ -74,14 +74,14 @@ def test_tokens_are_memory_mapped_and_reused(tmp_path):
     path.write_text("hello world\n")
     codec = build_codec("chars", ["helo wrd\n"])
     first = encode(path, codec, tmp_path / "cache")
-    assert isinstance(first.tokens, np.memmap) and isinstance(first.offsets, np.memmap)
-    assert first.tokens.dtype == np.uint8
-    assert os.path.getsize(first.tokens.filename) == 12
-    stamp = os.stat(first.tokens.filename).st_mtime_ns
+    assert isinstance(first.events, np.memmap) and isinstance(first.offsets, np.memmap)
+    assert first.events.dtype == np.uint8
+    assert os.path.getsize(first.events.filename) == 12
+    stamp = os.stat(first.events.filename).st_mtime_ns
     again = encode(path, codec, tmp_path / "cache")
-    assert os.stat(again.tokens.filename).st_mtime_ns == stamp
+    assert os.stat(again.events.filename).st_mtime_ns == stamp
     path.write_text("world hello\n\n")  # A changed file is encoded anew.
-    assert codec.decode(encode(path, codec, tmp_path / "cache").tokens) == "world hello\n\n"
+    assert codec.decode(encode(path, codec, tmp_path / "cache").events) == "world hello\n\n"
     assert not [p for p in (tmp_path / "cache").iterdir() if ".tmp-" in p.name]
 
 
@@ -148,7 +148,7 @@ def test_unusable_files(tmp_path):
 def test_part_keeps_sequence_starts():
     corpus = Corpus(np.arange(10), np.array([0, 3, 6, 10]))
     part = corpus.part(2, 8)
-    np.testing.assert_array_equal(part.tokens, [2, 3, 4, 5, 6, 7])
+    np.testing.assert_array_equal(part.events, [2, 3, 4, 5, 6, 7])
     np.testing.assert_array_equal(part.offsets, [0, 1, 4, 6])
     assert (part.num_events, part.num_sequences) == (6, 3)
     whole = corpus.part(3, 6)

@@ -177,6 +177,17 @@ def test_eval_context_is_fed_but_not_scored():
         assert not mask[b, len(expected) :].any()
 
 
+def test_fewer_sequences_than_rows_are_cut():
+    corpus = make_corpus(200, 2)
+    windows = windows_per_epoch(corpus, "series", 8, 5)
+    assert windows == 5  # 200 events over 8 rows.
+    batches = take(train_iterator(corpus, "series", 8, 5, seed=0), windows)
+    events, mask, reset = concatenate(batches)
+    np.testing.assert_array_equal(np.sort(events[mask]), np.arange(200))
+    np.testing.assert_array_equal(events[:, 0], 25 * np.arange(8))
+    assert set(corpus.offsets[:-1]) <= set(events[reset])
+
+
 def test_eval_lines_keep_the_order_of_the_file():
     corpus = make_corpus(200, 30)
     events, mask, reset = concatenate(list(eval_batches(corpus, "lines", 3, 16)))
@@ -227,7 +238,7 @@ def test_too_little_data():
         train_iterator(empty, "lines", 2, 4, 0)
     with pytest.raises(InputError, match="data to evaluate has no events"):
         eval_batches(empty, "text", 2, 4)
-    with pytest.raises(InputError, match="format must be one of text, lines, got 'x'"):
+    with pytest.raises(InputError, match="format must be one of text, lines, .*, got 'x'"):
         train_iterator(corpus, "x", 2, 4, 0)
     with pytest.raises(InputError, match="context must be at least 0, got -1"):
         eval_batches(corpus, "text", 2, 4, context=-1)

@@ -104,7 +104,7 @@ def test_default_data(plays, tmp_path):
     splits = load_splits(cache_dir=tmp_path)
     for split, corpus in zip(("train", "valid", "test"), splits[:3], strict=True):
         assert corpus.num_sequences == len(plays[split])
-        assert splits.codec.decode(corpus.tokens) == "".join(plays[split].values())
+        assert splits.codec.decode(corpus.events) == "".join(plays[split].values())
     lines = load_splits(format="lines")
     assert lines.codec.size == splits.codec.size  # The line end goes, the end token comes.
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grnn_jax.data.codec import (
+from grnn_jax.data.text_codec import (
     build_codec,
-    codec_from_dict,
     complete_pieces,
     split_words,
+    text_codec_from_dict,
 )
 from grnn_jax.errors import InputError
 
@@ -18,7 +18,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
 @settings(max_examples=60, deadline=None)
-@given(TEXT, st.sampled_from(["chars", "bytes", "words"]), st.booleans())
+@given(TEXT, st.sampled_from(["chars", "bytes", "words", "smiles"]), st.booleans())
 def test_round_trip(text, name, end):
     codec = build_codec(name, [text], end=end, max_vocabulary=1000)
     ids = codec.encode(text)
@@ -33,7 +33,7 @@ def test_round_trip(text, name, end):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(TEXT, max_size=5), st.sampled_from(["chars", "bytes", "words"]))
+@given(st.lists(TEXT, max_size=5), st.sampled_from(["chars", "bytes", "words", "smiles"]))
 def test_built_from_chunks_equals_built_from_whole(chunks, name):
     assert build_codec(name, chunks) == build_codec(name, ["".join(chunks)])
 
@@ -49,7 +49,7 @@ def test_words_in_pieces_equal_words_of_whole(chunks):
 
 
 @settings(max_examples=40, deadline=None)
-@given(TEXT, st.sampled_from(["chars", "bytes", "words"]))
+@given(TEXT, st.sampled_from(["chars", "bytes", "words", "smiles"]))
 def test_incremental_decoder(text, name):
     codec = build_codec(name, [text])
     decoder = codec.incremental_decoder()
@@ -65,10 +65,10 @@ def test_incremental_bytes_hold_back_a_partial_character():
     assert decoder.flush() == "\ufffd"
 
 
-@pytest.mark.parametrize("name", ["chars", "bytes", "words"])
+@pytest.mark.parametrize("name", ["chars", "bytes", "words", "smiles"])
 def test_dict_round_trip(name):
     codec = build_codec(name, ["Ein Wörtchen, zwei.\n"], end=True, lowercase=name == "chars")
-    again = codec_from_dict(json.loads(json.dumps(codec.to_dict())))
+    again = text_codec_from_dict(json.loads(json.dumps(codec.to_dict())))
     assert again == codec
     assert (again.size, again.end) == (codec.size, codec.end)
 
@@ -123,13 +123,15 @@ def test_unseen_character_is_located():
 
 
 def test_bad_options_and_tokens():
-    with pytest.raises(InputError, match="codec must be one of chars, bytes, words, got 'char'"):
+    with pytest.raises(
+        InputError, match="codec must be one of chars, bytes, words, smiles, got 'char'"
+    ):
         build_codec("char", [])
     with pytest.raises(InputError, match="max_vocabulary must be at least 2, got 1"):
         build_codec("words", [], max_vocabulary=1)
     with pytest.raises(InputError, match="codec must be one of"):
-        codec_from_dict({"codec": "x"})
+        text_codec_from_dict({"codec": "x"})
     with pytest.raises(InputError, match="description of codec 'chars' is not valid"):
-        codec_from_dict({"codec": "chars", "symbols": "ab"})
+        text_codec_from_dict({"codec": "chars", "symbols": "ab"})
     with pytest.raises(InputError, match=r"token 3 is outside 0 \.\. 1"):
         build_codec("chars", ["ab"]).decode([0, 3])

@@ -1,0 +1,50 @@
+"""Images as an array."""
+
+from pathlib import Path
+
+import numpy as np
+
+from grnn_jax.data.corpus import Events
+from grnn_jax.data.images import ImagesCodec
+from writers.pictures import plot_images
+
+
+def brightness(codec: ImagesCodec, events: Events) -> np.ndarray:
+    """An image [H, W] of values from 0 to 1; pixels that were not drawn are NaN."""
+    pixels = np.full(codec.height * codec.width, np.nan)
+    levels = np.asarray(events, np.float64)[: len(pixels)]
+    pixels[: len(levels)] = levels / (codec.levels - 1)
+    return pixels.reshape(codec.height, codec.width)
+
+
+def to_pixels(codec: ImagesCodec, image: np.ndarray) -> np.ndarray:
+    """Brightness as the pixels of the data: encoding them gives the levels back.
+
+    Args:
+        codec: the codec of the run.
+        image: values from 0 to 1, multiples of 1 / (levels - 1); NaN becomes 0.
+
+    Returns:
+        Booleans, floats in [0, 1], levels, or bytes, as the codec says.
+    """
+    image = np.nan_to_num(image)
+    if codec.pixels == "bool":
+        return image >= 0.5
+    if codec.pixels == "unit":
+        return image.astype(np.float32)
+    highest = 255 if codec.pixels == "bytes" else codec.levels - 1
+    return np.round(image * highest).astype(np.uint8 if highest < 256 else np.uint16)
+
+
+def write(codec: ImagesCodec, samples: list[Events], folder: Path) -> list[Path]:
+    """Writes samples.npz, which holds one array, samples [N, H, W]."""
+    path = folder / "samples.npz"
+    images = [to_pixels(codec, brightness(codec, events)) for events in samples]
+    np.savez_compressed(path, samples=np.stack(images))
+    return [path]
+
+
+def plot(codec: ImagesCodec, samples: list[Events], data: list[Events], path: Path) -> Path:
+    """Draws a grid."""
+    images, others = ([brightness(codec, events) for events in each] for each in (samples, data))
+    return plot_images(path, images, others)

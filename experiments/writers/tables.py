@@ -1,0 +1,90 @@
+"""Events in time and series as tables, with the columns of the data."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from grnn_jax.data.corpus import Events, map_events
+from grnn_jax.data.events import EventsCodec
+from grnn_jax.data.series import SeriesCodec
+from grnn_jax.data.tables import column_names
+from writers.pictures import plot_fans, plot_rasters
+
+TableCodec = EventsCodec | SeriesCodec
+
+
+def _events(events: Events) -> tuple[np.ndarray, Events]:
+    """When each event happened, and the events; the wait for no event is left out."""
+    happened = ~np.asarray(events["wait"]["censored"], bool)
+    events = map_events(lambda leaf: np.asarray(leaf)[happened], events)
+    return np.cumsum(events["wait"]["wait"], dtype=np.float64), events
+
+
+def _rows(codec: TableCodec, events: Events) -> Iterator[list[str]]:
+    """The cells of a sample, without its name; nine digits give a float32 back."""
+    if isinstance(codec, SeriesCodec):
+        for step in np.asarray(events):
+            yield [f"{value:.9g}" for value in step]
+        return
+    times, events = _events(events)
+    columns = column_names(codec.mark_columns)
+    for row, time in enumerate(times):
+        marks = zip(columns, codec.marks, strict=True)
+        yield [f"{time:.9g}", *(names[int(events[column][row])] for column, names in marks)]
+
+
+def write_csv(codec: TableCodec, samples: list[Events], file: TextIO) -> None:
+    """Writes the samples as CSV, as the codec reads it.
+
+    Args:
+        codec: the codec of the run.
+        samples: events. Times of events count from the origin of their sequence, which is 0.
+        file: where the table goes. Several samples are told apart by a column "sequence" where the
+            data have no such column.
+    """
+    name = codec.sequence_column or ("sequence" if len(samples) > 1 else "")
+    columns = (
+        codec.channels
+        if isinstance(codec, SeriesCodec)
+        else (codec.time_column, *column_names(codec.mark_columns))
+    )
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([name, *columns] if name else columns)
+    for number, events in enumerate(samples):
+        for row in _rows(codec, events):
+            writer.writerow([number, *row] if name else row)
+
+
+def write_npz(codec: SeriesCodec, samples: list[Events], path: Path) -> None:
+    """Writes series as arrays samples [N, T, C] and lengths [N]; zeros follow the end of one."""
+    lengths = np.array([len(events) for events in samples])
+    stacked = np.zeros((len(samples), lengths.max(), len(codec.channels)), np.float32)
+    for row, events in zip(stacked, samples, strict=True):
+        row[: len(events)] = events
+    np.savez_compressed(path, samples=stacked, lengths=lengths)
+
+
+def write(codec: TableCodec, samples: list[Events], folder: Path) -> list[Path]:
+    """Writes samples.csv."""
+    path = folder / "samples.csv"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        write_csv(codec, samples, file)
+    return [path]
+
+
+def plot(codec: Any, samples: list[Events], data: list[Events], path: Path) -> Path:
+    """Draws when events happened, or the quantiles of series."""
+    if isinstance(codec, SeriesCodec):
+        return plot_fans(path, samples, codec.channels, data)
+    marked = column_names(codec.mark_columns)[:1]
+
+    def raster(events: Events) -> tuple[np.ndarray, np.ndarray | None]:
+        times, events = _events(events)
+        return times, events[marked[0]] if marked else None
+
+    sequences, others = ([raster(events) for events in each] for each in (samples, data))
+    names = codec.marks[0] if marked else ()
+    return plot_rasters(path, sequences, names, others, unit=codec.time_unit)

@@ -1,0 +1,233 @@
+"""Events in continuous time: when each happened, and what it was."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from grnn_jax.config import SPLITS
+from grnn_jax.data.codec import EventType
+from grnn_jax.data.corpus import Events
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.data.splitting import Fractions
+from grnn_jax.data.tables import Table, column_names, read_table
+from grnn_jax.errors import InputError
+
+
+class History(NamedTuple):
+    """The events of one sequence.
+
+    Attributes:
+      start: when its observation began.
+      end: when its observation ended, or None where that is not known.
+      times: when each event happened.
+      rows: the rows of the table in which they stand.
+      table: the file.
+    """
+
+    start: float
+    end: float | None
+    times: Float[np.ndarray, " T"]
+    rows: Integer[np.ndarray, " T"]
+    table: Table
+
+    def waits(self) -> Float[np.ndarray, " W"]:
+        """The time to each event, and at last to the end of observation if it is known."""
+        ends = [] if self.end is None else [self.end]
+        return np.diff(np.concatenate([[self.start], self.times, ends]))
+
+
+@dataclasses.dataclass(frozen=True)
+class EventsCodec(SequenceCodec):
+    """The wait for each event, from the event before it, and its marks.
+
+    The first wait begins at the origin of a sequence: time 0, or with `origin` "first" its first
+    event, which is then given and not modelled, neither its time nor its marks.
+
+    Where the end of observation is known (`end_column`), the last event is the censored wait from
+    the last thing that happened to it; it has no marks. So the log-probability of a sequence is
+    that of its events and of nothing more up to the end.
+
+    Attributes:
+      sequence_column: column that tells sequences apart; empty if the file is one sequence.
+      time_column: column of times.
+      mark_columns: columns of marks, parted by commas.
+      time_unit: unit of the times, a word for reports.
+      origin: "zero" or "first".
+      end_column: column of the time at which the observation of the row's sequence ended.
+      scale: median of all waits of the training split that are positive and not censored.
+      marks: the marks of each column that occur there, sorted.
+    """
+
+    sequence_column: str = "sequence"
+    time_column: str = "time"
+    mark_columns: str = "mark"
+    time_unit: str = ""
+    origin: str = "zero"
+    end_column: str = ""
+    scale: float = 1.0
+    marks: Sequence[Sequence[str]] = ()
+    name: ClassVar[str] = "events"
+    options: ClassVar[tuple[str, ...]] = (
+        "sequence_column", "time_column", "mark_columns", "time_unit", "origin", "end_column",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:  # Lists, if they come from JSON.
+        object.__setattr__(self, "marks", tuple(tuple(marks) for marks in self.marks))
+
+    @property
+    def event_type(self) -> dict[str, EventType]:
+        types = {"wait": EventType("waits", (), {"scale": self.scale})}
+        for column, marks in zip(column_names(self.mark_columns), self.marks, strict=True):
+            types[column] = EventType("tokens", (len(marks),))
+        return types
+
+    @property
+    def unit(self) -> str:
+        return self.time_unit
+
+    @classmethod
+    def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
+        """Reads a table, CSV or Parquet, with one event a row.
+
+        Rows of different sequences may be mixed; the times of each sequence must not decrease. With
+        `end_column` a row without a time is no event: it stands for a sequence in which nothing
+        happened up to its end.
+        """
+        sequence, time, end = (options[f"{n}_column"] for n in ("sequence", "time", "end"))
+        marks = column_names(options["mark_columns"])
+        for column in marks:
+            if column == "wait" or not re.fullmatch(r"\w[\w -]*", column):
+                raise InputError(
+                    f"mark_columns: {column!r} cannot be the name of a mark; rename the column, "
+                    "with letters, digits, _, - and spaces, and other than wait"
+                )
+        table = read_table(
+            path,
+            argument,
+            numbers={time: "time_column"} | ({end: "end_column"} if end else {}),
+            texts=dict.fromkeys(marks, "mark_columns")
+            | ({sequence: "sequence_column"} if sequence else {}),
+            may_be_empty=(time,) if end else (),
+        )
+        if not sequence:
+            return {"": Sequences([path], [_history(table, np.arange(len(table.rows)), options)])}
+        groups = table.groups(sequence)
+        return {
+            "": Sequences(
+                [f"{path}, sequence {name!r}" for name in groups],
+                [_history(table, rows, options) for rows in groups.values()],
+                list(groups),
+            )
+        }
+
+    @classmethod
+    def fit(cls, train: Sequences, with_end: bool, options: Options) -> "EventsCodec":
+        if with_end and options["end_column"]:
+            raise InputError(
+                "model_end and end_column exclude each other: the end of a sequence is an event, "
+                "or it is when observation ended"
+            )
+        if with_end and len(train.items) == 1:
+            raise InputError("model_end needs several sequences to learn where they end, got one")
+        waits = np.concatenate([item.waits()[: len(item.times)] for item in train.items])
+        if not (waits > 0).any():
+            raise InputError("data: the training sequences have no wait that is positive")
+        vocabularies = []
+        for column in column_names(options["mark_columns"]):
+            found = {item.table.texts[column][row] for item in train.items for row in item.rows}
+            vocabularies.append(tuple(sorted(found)))
+        scale = float(np.median(waits[waits > 0]))
+        return cls(with_end, **options, scale=scale, marks=tuple(vocabularies))
+
+    @classmethod
+    def parts(cls, item: Any, held_out: Fractions) -> dict[str, Any]:
+        total = len(item.times)
+        bounds = (0, *held_out.bounds(total), total)
+        found = {}
+        for split, start, stop in zip(SPLITS, bounds[:-1], bounds[1:], strict=True):
+            if stop > start:
+                found[split] = item._replace(
+                    start=float(item.times[start - 1]) if start else item.start,
+                    end=item.end if stop == total else None,
+                    times=item.times[start:stop],
+                    rows=item.rows[start:stop],
+                )
+        return found
+
+    def empty(self) -> Events:
+        events: dict[str, Any] = {
+            "wait": {"wait": np.empty(0, np.float32), "censored": np.empty(0, bool)}
+        }
+        for column, marks in zip(column_names(self.mark_columns), self.marks, strict=True):
+            small = len(marks) <= 256
+            events[column] = np.empty(0, np.uint8 if small else np.int32)
+        return events
+
+    def encode(self, item: Any, name: str) -> Events:
+        waits = item.waits().astype(np.float32)
+        censored = np.arange(len(waits)) >= len(item.times)
+        events: dict[str, Any] = {"wait": {"wait": waits, "censored": censored}}
+        for column, marks in zip(column_names(self.mark_columns), self.marks, strict=True):
+            codes = {mark: code for code, mark in enumerate(marks)}
+            found = np.zeros(len(waits), np.int32)
+            for index, row in enumerate(item.rows):
+                mark = item.table.texts[column][row]
+                if mark not in codes:
+                    raise InputError(
+                        f"{item.table.where(row, column)}: the mark {mark!r} does not occur in the "
+                        "training split"
+                    )
+                found[index] = codes[mark]
+            events[column] = found
+        return events
+
+
+def _history(table: Table, rows: Integer[np.ndarray, " G"], options: Options) -> History:
+    """The events in some rows of a table, which are one sequence."""
+    column, end_column = options["time_column"], options["end_column"]
+    end = None
+    if end_column:
+        ends = table.numbers[end_column][rows]
+        end = float(ends[0])
+        if (ends != end).any():
+            row = rows[int((ends != end).argmax())]
+            raise InputError(
+                f"{table.where(row, end_column)}: expected one end in all rows of a sequence, "
+                f"{end:g}, got {table.numbers[end_column][row]:g}"
+            )
+    first_row = rows[0]
+    rows = rows[~np.isnan(table.numbers[column][rows])]
+    times = table.numbers[column][rows]
+    for mark_column in column_names(options["mark_columns"]):
+        table.check_not_empty(mark_column, rows)
+    late = np.diff(times) < 0
+    if late.any():
+        index = int(late.argmax())
+        raise InputError(
+            f"{table.where(rows[index + 1], column)}: expected times that do not decrease within a "
+            f"sequence, got {times[index + 1]:.15g} after {times[index]:.15g}"
+        )
+    start = 0.0
+    if options["origin"] == "first":
+        if not len(times):
+            raise InputError(
+                f"{table.where(first_row, column)}: expected a time, got an empty cell; "
+                "origin first needs an event in every sequence"
+            )
+        start, times, rows = float(times[0]), times[1:], rows[1:]
+    elif len(times) and times[0] < 0:
+        raise InputError(
+            f"{table.where(rows[0], column)}: expected a time of at least 0 with origin zero, got "
+            f"{times[0]:.15g}"
+        )
+    last = float(times[-1]) if len(times) else start
+    if end is not None and end < last:
+        raise InputError(
+            f"{table.where(rows[-1] if len(rows) else first_row, end_column)}: expected an end not "
+            f"before {last:.15g}, got {end:.15g}"
+        )
+    return History(start, end, times, rows, table)

@@ -1,0 +1,113 @@
+"""Small grey images, read pixel by pixel."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+
+from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
+from grnn_jax.data.codec import EventType
+from grnn_jax.data.corpus import Events
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagesCodec(SequenceCodec):
+    """One level a pixel, row after row, each from left to right.
+
+    Pixels become the levels 0 .. levels - 1 as `pixels` says, which the training split decides:
+
+    - "bool": False is 0, True the highest level.
+    - "unit", for floats: v in [0, 1] becomes min(floor(v · levels), levels - 1).
+    - "levels", for integers none of which exceeds levels - 1: they are the levels.
+    - "bytes", for other integers: v in 0 .. 255 becomes floor(v · levels / 256).
+
+    Attributes:
+      levels: a power of two.
+      height: pixels of a column.
+      width: pixels of a row.
+      pixels: what the pixels of a file are.
+    """
+
+    levels: int = 2
+    height: int = 0
+    width: int = 0
+    pixels: str = "bytes"
+    name: ClassVar[str] = "images"
+    options: ClassVar[tuple[str, ...]] = ("levels",)
+
+    @property
+    def event_type(self) -> EventType:
+        return EventType("levels", (self.levels,))
+
+    @classmethod
+    def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
+        """Reads an .npz or .npy: arrays [N, H, W] (or [H, W], a single image).
+
+        Arrays named train, valid and test are the splits.
+        """
+        if not is_array_file(path):
+            raise InputError(f"{argument}: expected an .npz or .npy file of images, got {path}")
+        return read_array_sequences(path, 2)
+
+    @classmethod
+    def fit(cls, train: Sequences, with_end: bool, options: Options) -> "ImagesCodec":
+        levels = options["levels"]
+        if levels not in [2**n for n in range(1, 17)]:
+            raise InputError(f"levels must be a power of two from 2 to 65536, got {levels}")
+        first = train.items[0]
+        if first.ndim != 2 or not first.size:
+            raise InputError(f"{train.names[0]}: expected an image [H, W], got {list(first.shape)}")
+        kind = first.dtype.kind
+        if kind not in "biuf":
+            raise InputError(f"{train.names[0]}: expected an image of numbers, got {first.dtype}")
+        integers = [item for item in train.items if item.dtype.kind in "iu"]
+        is_levels = max((int(item.max(initial=0)) for item in integers), default=0) < levels
+        pixels = {"b": "bool", "f": "unit"}.get(kind, "levels" if is_levels else "bytes")
+        height, width = first.shape
+        return cls(with_end, levels, height, width, pixels)
+
+    def empty(self) -> Events:
+        return np.empty(0, np.uint8 if self.levels <= 256 else np.uint16)
+
+    def encode(self, item: Any, name: str) -> Events:
+        if item.shape != (self.height, self.width):
+            raise InputError(
+                f"{name}: expected an image [{self.height}, {self.width}], as the first one for "
+                f"training, got {list(item.shape)}"
+            )
+        kinds, highest = {
+            "bool": ("b", 1),
+            "unit": ("f", 1),
+            "levels": ("iu", self.levels - 1),
+            "bytes": ("iu", 255),
+        }[self.pixels]
+        if item.dtype.kind not in kinds:
+            raise InputError(
+                f"{name}: expected {self._pixels_in_words()} as in training, got {item.dtype}"
+            )
+        bad = ~((item >= 0) & (item <= highest))
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            raise InputError(
+                f"{name}, row {row}, column {column}: expected {self._pixels_in_words()}, "
+                f"got {item[row, column]}"
+            )
+        if self.pixels == "bool":
+            found = item * (self.levels - 1)
+        elif self.pixels == "unit":
+            found = np.minimum(np.floor(item.astype(np.float64) * self.levels), self.levels - 1)
+        elif self.pixels == "bytes":
+            found = item.astype(np.int64) * self.levels // 256
+        else:
+            found = item
+        return found.reshape(-1).astype(self.empty().dtype)
+
+    def _pixels_in_words(self) -> str:
+        return {
+            "bool": "booleans",
+            "unit": "floats in [0, 1]",
+            "levels": f"integers in 0 .. {self.levels - 1}",
+            "bytes": "integers in 0 .. 255",
+        }[self.pixels]

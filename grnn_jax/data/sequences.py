@@ -1,0 +1,282 @@
+"""Files of whole sequences: what a format is, and how its sequences become corpora.
+
+A new format is one file with one subclass of `SequenceCodec`, and one line in `formats`.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from grnn_jax.config import SPLITS
+from grnn_jax.data.codec import Codec
+from grnn_jax.data.corpus import Corpus, Events, event_arrays, map_events
+from grnn_jax.data.splitting import Fractions, deal
+from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store
+from grnn_jax.errors import InputError
+
+Options = Mapping[str, Any]
+
+
+class Sequences(NamedTuple):
+    """What was read from a file, before it is encoded.
+
+    Attributes:
+      names: what each sequence is called in messages ("tune 3", "patient 17").
+      items: one value a sequence, of whatever type the format reads.
+      ids: where the file names its sequences, these names; two splits may not share one.
+    """
+
+    names: list[str]
+    items: list[Any]
+    ids: list[str] | None = None
+
+    def take(self, indices: Any) -> "Sequences":
+        """Some of the sequences, in the order asked for."""
+        chosen = [int(i) for i in indices]
+        ids = None if self.ids is None else [self.ids[i] for i in chosen]
+        return Sequences([self.names[i] for i in chosen], [self.items[i] for i in chosen], ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceCodec(Codec):
+    """A format of whole sequences: how it is read, what is learned from train, how it is encoded.
+
+    Attributes:
+      options: settings of a run that the format reads, keyword arguments of `read` and `fit`.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
+        """Reads a file or a folder.
+
+        Args:
+          path: the file.
+          argument: the flag that named it, for messages.
+          options: a value for each of `cls.options`.
+
+        Returns:
+          Sequences by split, "train", "valid" and "test" where the file has splits; else under "".
+
+        Raises:
+          InputError: names the file, and row and column where there are any.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def fit(cls, train: Sequences, with_end: bool, options: Options) -> "SequenceCodec":
+        """Makes the codec; whatever it learns from data, it learns from the training split."""
+        raise NotImplementedError
+
+    @classmethod
+    def parts(cls, item: Any, held_out: Fractions) -> dict[str, Any] | None:
+        """A single sequence cut in time into splits that are not empty; None to keep it whole."""
+        return None
+
+    def empty(self) -> Events:
+        """A sequence without events: it fixes dtypes and shapes."""
+        raise NotImplementedError
+
+    def encode(self, item: Any, name: str) -> Events:
+        """One sequence as events, without the end that `with_end` adds."""
+        raise NotImplementedError
+
+    def read_options(self) -> dict[str, Any]:
+        """The options with which another file of the same kind is read."""
+        return {name: getattr(self, name) for name in self.options}
+
+
+def fingerprint(path: str) -> Any:
+    """Path, size and time of the last change, of a file or of all files of a folder."""
+    found = pathlib.Path(path)
+    files = sorted(p for p in found.rglob("*") if p.is_file()) if found.is_dir() else [found]
+    return [[os.path.abspath(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+def load_sequences(
+    format: type[SequenceCodec],
+    paths: Mapping[str, str],
+    held_out: Fractions,
+    *,
+    options: Mapping[str, Any],
+    with_end: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    codec: Any = None,
+    folder: pathlib.Path | None = None,
+) -> tuple[Stored, Any]:
+    """Reads, splits, encodes and stores whole sequences.
+
+    A split with a file of its own uses that file; else one that the training file itself has; else
+    sequences are dealt by fractions after a shuffle with a fixed seed. A single sequence is cut in
+    time if its format can do so: its first part is for training, its last for the test.
+
+    Args:
+      format: the class of the format.
+      paths: files by split, "train" among them.
+      held_out: fractions.
+      options: values of `format.options`.
+      with_end: whether the end of a sequence is an event.
+      cache_dir: folder for the encoded data; None holds them in memory.
+      codec: the codec of an earlier run, or None to make one.
+      folder: what an earlier run encoded, used without looking at the files where it is whole.
+
+    Returns:
+      The stored corpora with `info` {split: sequences that also stand in train}, and the codec.
+
+    Raises:
+      InputError: a file cannot be used, or a sequence's id stands in two splits.
+    """
+    if codec is not None and folder is not None:
+        stored = open_stored(folder, SPLITS, _empty(codec))
+        if stored is not None:
+            return stored, codec
+    for split, path in paths.items():
+        check_path(path, _argument(split))
+    key: dict[str, Any] = {
+        "sources": {split: fingerprint(path) for split, path in paths.items()},
+        "held_out": held_out.to_json(),
+        "options": {name: options[name] for name in format.options},
+        "format": format.name,
+    }
+    splits: dict[str, Sequences] | None = None
+    if codec is None:
+        splits = _read_splits(format, paths, held_out, key["options"])
+        codec = format.fit(splits["train"], with_end, key["options"])
+    key["codec"] = codec.to_dict()
+
+    def fill(writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
+        found = splits or _read_splits(format, paths, held_out, key["options"])
+        return _encode(codec, found, writers)
+
+    return store(SPLITS, _empty(codec), fill, cache_dir, key), codec
+
+
+def check_path(path: str, argument: str) -> None:
+    """Raises InputError unless there is such a file or folder."""
+    if not os.path.exists(path):
+        raise InputError(f"{argument}: there is no file {path}")
+
+
+def _argument(split: str) -> str:
+    return "data" if split == "train" else f"{split}_data"
+
+
+def _read_splits(
+    format: type[SequenceCodec],
+    paths: Mapping[str, str],
+    held_out: Fractions,
+    options: Mapping[str, Any],
+) -> dict[str, Sequences]:
+    """The sequences of each split; checks that no id stands in two of them."""
+    nothing = Sequences([], [])
+    splits = dict.fromkeys(SPLITS, nothing)
+    for split, path in paths.items():
+        found = format.read(path, _argument(split), options)
+        if not any(sequences.items for sequences in found.values()):
+            raise InputError(f"{_argument(split)}: {path} has no sequences")
+        if split != "train":
+            splits[split] = _join(found)
+        elif "" not in found:
+            splits |= {s: q for s, q in found.items() if s not in paths or s == "train"}
+        elif parts := _parts_in_time(format, found[""], held_out):
+            splits |= {s: q for s, q in parts.items() if s not in paths or s == "train"}
+        else:
+            dealt = deal(len(found[""].items), held_out)
+            for index, name in enumerate(SPLITS):
+                if name not in paths or name == "train":
+                    splits[name] = found[""].take(np.flatnonzero(dealt == index))
+    if not splits["train"].items:
+        raise InputError(f"data: nothing of {paths['train']} is left for training")
+    seen: dict[str, str] = {}
+    for split, sequences in splits.items():
+        for name in sequences.ids or ():
+            if seen.setdefault(name, split) != split:
+                raise InputError(
+                    f"{_argument(split)}: the sequence {name!r} stands in {seen[name]} and in "
+                    f"{split}; give every sequence to one split"
+                )
+    return splits
+
+
+def _parts_in_time(
+    format: type[SequenceCodec], sequences: Sequences, held_out: Fractions
+) -> dict[str, Sequences]:
+    """The splits of a single sequence that can be cut; nothing of any other."""
+    if len(sequences.items) != 1 or not any(held_out):
+        return {}
+    parts = format.parts(sequences.items[0], held_out) or {}
+    return {
+        split: Sequences([f"{sequences.names[0]} ({split} part)"], [part])
+        for split, part in parts.items()
+    }
+
+
+def _join(found: Mapping[str, Sequences]) -> Sequences:
+    """All sequences of a file, whatever its splits."""
+    parts = list(found.values())
+    ids = None
+    if all(part.ids is not None for part in parts):
+        ids = [i for part in parts for i in part.ids or ()]
+    return Sequences(
+        [n for part in parts for n in part.names], [i for part in parts for i in part.items], ids
+    )
+
+
+def _empty(codec: SequenceCodec) -> Events:
+    """A sequence without events, as it is stored."""
+    events = codec.empty()
+    return {"event": events, "end": np.empty(0, bool)} if codec.wraps_end else events
+
+
+def _add_end(codec: SequenceCodec, events: Events) -> Events:
+    """Appends the end as one more event, all other fields of which are zero."""
+    if not codec.wraps_end:
+        return events
+    length = len(next(event_arrays(events))[1])
+    end = np.zeros(length + 1, bool)
+    end[-1] = True
+    padded = map_events(lambda leaf: np.concatenate([leaf, np.zeros_like(leaf[:1])]), events)
+    if length == 0:
+        padded = map_events(lambda leaf: np.zeros((1, *leaf.shape[1:]), leaf.dtype), events)
+    return {"event": padded, "end": end}
+
+
+def _encode(
+    codec: SequenceCodec, splits: Mapping[str, Sequences], writers: Mapping[str, CorpusWriter]
+) -> dict[str, int]:
+    """Writes all sequences, and counts those of valid and test that also stand in train."""
+    digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    for split, sequences in splits.items():
+        for name, item in zip(sequences.names, sequences.items, strict=True):
+            events = codec.encode(item, name)
+            if len(next(event_arrays(events))[1]) == 0 and not codec.wraps_end:
+                continue  # Nothing to predict.
+            events = _add_end(codec, events)
+            writers[split].start_sequence()
+            writers[split].append(events)
+            digest = hashlib.blake2b(digest_size=16)
+            for path, leaf in event_arrays(events):
+                digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
+            digests[split].append(digest.digest())
+    train = set(digests["train"])
+    return {split: sum(d in train for d in digests[split]) for split in ("valid", "test")}
+
+
+def load_sequence_file(codec: SequenceCodec, path: str, argument: str, cache_dir: Any) -> Corpus:
+    """Reads one file whole, encoded by the codec of a run."""
+    check_path(path, argument)
+    found = _join(codec.read(path, argument, codec.read_options()))
+    stored = store(
+        ["train"],
+        _empty(codec),
+        lambda writers: _encode(codec, {"train": found}, writers),
+        cache_dir,
+        {"source": fingerprint(path), "codec": codec.to_dict()},
+    )
+    return stored.corpora["train"]

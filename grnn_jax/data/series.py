@@ -1,0 +1,187 @@
+"""Series of vectors of real numbers, as sensors give them."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from grnn_jax.config import FIELDS, SPLITS
+from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_array_sequences
+from grnn_jax.data.codec import EventType
+from grnn_jax.data.corpus import Events
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.data.splitting import Fractions
+from grnn_jax.data.tables import column_names, read_table
+from grnn_jax.errors import InputError
+
+_FEWEST_STEPS = 100
+"""Float32 must tell apart that many values within a standard deviation of a channel."""
+
+
+class Series(NamedTuple):
+    """One series.
+
+    Attributes:
+      values: its channels over time.
+      channels: their names.
+    """
+
+    values: Float[np.ndarray, "T C"]
+    channels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesCodec(SequenceCodec):
+    """Vectors of real numbers in the units of the data.
+
+    Attributes:
+      sequence_column: column of a table that tells series apart.
+      value_columns: names of channels, parted by commas; empty takes them all.
+      channels: names of the channels: columns of a table; of arrays their numbers from 0.
+      shift: mean of each channel over the training split.
+      scale: standard deviation of each channel there.
+    """
+
+    sequence_column: str = ""
+    value_columns: str = ""
+    channels: Sequence[str] = ()
+    shift: Sequence[float] = ()
+    scale: Sequence[float] = ()
+    name: ClassVar[str] = "series"
+    options: ClassVar[tuple[str, ...]] = ("sequence_column", "value_columns")
+
+    def __post_init__(self) -> None:
+        for field in ("channels", "shift", "scale"):  # Lists, if they come from JSON.
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+
+    @property
+    def event_type(self) -> EventType:
+        return EventType("reals", (len(self.channels),), {"shift": self.shift, "scale": self.scale})
+
+    @property
+    def summary(self) -> str:
+        shown = ", ".join(self.channels[:8]) + (", …" if len(self.channels) > 8 else "")
+        return f"series of {len(self.channels)} channels: {shown}"
+
+    @classmethod
+    def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
+        """Reads a table, CSV or Parquet, or arrays, .npz or .npy.
+
+        A row of a table is a step in time, in the order of the file. Each value of the column
+        `sequence_column` is a series; without that column (if its name was left at the default, or
+        is empty) the whole table is one. Channels are the columns that are named, or all columns
+        of numbers but that one.
+
+        A series of an .npz or .npy is an array [T, C], or [T] for a single channel; [N, T, C] is a
+        stack of them, an object array holds one a series. Arrays named train, valid and test are
+        the splits; `NAME_lengths` says how long each series of a stack is.
+        """
+        names = column_names(options["value_columns"])
+        if not is_array_file(path):
+            return {"": _read_table(path, argument, options["sequence_column"], names)}
+        return {
+            split: Sequences(
+                found.names,
+                [_from_array(*pair, names) for pair in zip(found.items, found.names, strict=True)],
+            )
+            for split, found in read_array_sequences(path, 2).items()
+        }
+
+    @classmethod
+    def fit(cls, train: Sequences, with_end: bool, options: Options) -> "SeriesCodec":
+        if with_end and len(train.items) == 1:
+            raise InputError("model_end needs several series to learn where they end, got one")
+        channels = train.items[0].channels
+        for item, name in zip(train.items, train.names, strict=True):
+            _check_channels(item, channels, name)
+        values = np.concatenate([item.values for item in train.items])
+        if not len(values):
+            raise InputError("data: the training series have no steps")
+        shift, scale = values.mean(0), values.std(0)
+        for index, channel in enumerate(channels):
+            spacing = np.spacing(np.float32(np.abs(values[:, index]).max()))
+            if scale[index] == 0 or np.ptp(values[:, index]) == 0:
+                raise InputError(
+                    f"data: channel {channel!r} is {values[0, index]:g} in all training series; "
+                    "leave it out with --value_columns"
+                )
+            if scale[index] < _FEWEST_STEPS * spacing:
+                raise InputError(
+                    f"data: channel {channel!r} varies by {scale[index]:g} around "
+                    f"{shift[index]:g}, too little for 32-bit numbers; subtract a constant from "
+                    "it, or leave it out with --value_columns"
+                )
+        return cls(
+            with_end, **options, channels=channels, shift=shift.tolist(), scale=scale.tolist()
+        )
+
+    @classmethod
+    def parts(cls, item: Any, held_out: Fractions) -> dict[str, Any]:
+        bounds = (0, *held_out.bounds(len(item.values)), len(item.values))
+        return {
+            split: item._replace(values=item.values[start:stop])
+            for split, start, stop in zip(SPLITS, bounds[:-1], bounds[1:], strict=True)
+            if stop > start
+        }
+
+    def empty(self) -> Events:
+        return np.empty((0, len(self.channels)), np.float32)
+
+    def encode(self, item: Any, name: str) -> Events:
+        _check_channels(item, self.channels, name)
+        return item.values.astype(np.float32)
+
+    def read_options(self) -> dict[str, Any]:
+        return {"sequence_column": self.sequence_column, "value_columns": self.channels}
+
+
+def _check_channels(item: Series, channels: Sequence[str], name: str) -> None:
+    if item.channels != tuple(channels):
+        raise InputError(
+            f"{name}: expected the channels {', '.join(channels)}, got {', '.join(item.channels)}"
+        )
+
+
+def _read_table(
+    path: str, argument: str, sequence_column: str, names: tuple[str, ...]
+) -> Sequences:
+    default = str(FIELDS["sequence_column"].default)
+    table = read_table(
+        path,
+        argument,
+        numbers=dict.fromkeys(names, "value_columns") if names else None,
+        texts={sequence_column: "sequence_column"} if sequence_column else {},
+        may_be_missing=(default,),
+    )
+    channels = tuple(table.numbers)
+    if not channels:
+        raise InputError(f"{argument}: {path} has no column of numbers")
+    values = np.column_stack(list(table.numbers.values()))
+    if sequence_column not in table.texts:
+        return Sequences([path], [Series(values, channels)])
+    groups = table.groups(sequence_column)
+    return Sequences(
+        [f"{path}, sequence {name!r}" for name in groups],
+        [Series(values[rows], channels) for rows in groups.values()],
+        list(groups),
+    )
+
+
+def _from_array(array: np.ndarray, name: str, names: tuple[str, ...]) -> Series:
+    """A series of the channels that are named by their numbers."""
+    if array.ndim == 1:
+        array = array[:, None]
+    size = array.shape[-1] if array.ndim else 0
+    channels = tuple(str(index) for index in range(size))
+    values = finite_numbers(array, name, tuple(f"channel {channel}" for channel in channels))
+    for channel in names:
+        if channel not in channels:
+            raise InputError(
+                f"{name}: there is no channel {channel!r}, which --value_columns names; "
+                f"its channels are 0 .. {size - 1}"
+            )
+    if names:
+        values, channels = values[:, [int(channel) for channel in names]], names
+    return Series(values, channels)

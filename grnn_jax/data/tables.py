@@ -1,0 +1,248 @@
+"""Columns of tables: CSV files, gzipped or not, and Parquet files."""
+
+import array
+import csv
+import gzip
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from grnn_jax.errors import InputError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
+# Events are float32, in which a number of greater size is infinite.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Table(NamedTuple):
+    """Some columns of a file.
+
+    Attributes:
+      path: the file.
+      numbers: columns of finite numbers; NaN stands for an empty cell, where one is allowed.
+      texts: columns of text.
+      rows: where each row stands in the file: its line in a CSV file (the last one, if a quoted
+        cell has line breaks), its number from 1 in a Parquet file.
+      unit: what `rows` counts, "line" or "row".
+    """
+
+    path: str
+    numbers: dict[str, Float[np.ndarray, " R"]]
+    texts: dict[str, list[str]]
+    rows: Integer[np.ndarray, " R"]
+    unit: str
+
+    def where(self, row: Any, column: str) -> str:
+        """What a cell is called in messages."""
+        return f"{self.path}, {self.unit} {self.rows[row]}, column {column!r}"
+
+    def check_not_empty(self, column: str, rows: Iterable[Any]) -> None:
+        """Raises InputError where a text column has an empty cell in one of some rows."""
+        cells = self.texts[column]
+        for row in rows:
+            if not cells[row]:
+                raise InputError(f"{self.where(row, column)}: expected a name, got an empty cell")
+
+    def groups(self, column: str) -> dict[str, Integer[np.ndarray, " G"]]:
+        """The rows of each value of a text column, values and rows in the order of the file."""
+        codes: dict[str, int] = {}
+        self.check_not_empty(column, range(len(self.rows)))
+        found = [codes.setdefault(cell, len(codes)) for cell in self.texts[column]]
+        order = np.argsort(found, kind="stable")
+        ends = np.cumsum(np.bincount(found))
+        return dict(zip(codes, np.split(order, ends[:-1]), strict=True))
+
+
+def column_names(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The names in a flag, parted by commas; names that are parted already stay as they are."""
+    if isinstance(names, tuple):
+        return names
+    return tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+
+
+class _Request(NamedTuple):
+    """What is to be read; the arguments of `read_table`."""
+
+    path: str
+    argument: str
+    numbers: Mapping[str, str] | None
+    texts: Mapping[str, str]
+    may_be_empty: Collection[str]
+    may_be_missing: Collection[str]
+
+    def found_in(self, columns: list[str]) -> "_Request":
+        """The request without columns that may be missing and are; checks the names of the rest."""
+        for name in columns:
+            if columns.count(name) > 1:
+                raise InputError(f"{self.argument}: {self.path} has two columns {name!r}")
+        texts = {
+            name: flag
+            for name, flag in self.texts.items()
+            if name in columns or name not in self.may_be_missing
+        }
+        for name, flag in {**(self.numbers or {}), **texts}.items():
+            if name not in columns:
+                raise InputError(
+                    f"{self.argument}: {self.path} has no column {name!r}, which --{flag} names; "
+                    f"its columns are {', '.join(map(repr, columns)) or 'none'}"
+                )
+        return self._replace(texts=texts)
+
+    def no_number(self, table: Table, row: Any, column: str, cell: Any) -> InputError:
+        """The error for a cell that is no finite number."""
+        what = "an empty cell" if cell in ("", None) else repr(cell)
+        return InputError(f"{table.where(row, column)}: expected a finite number, got {what}")
+
+
+def read_table(
+    path: str,
+    argument: str,
+    *,
+    numbers: Mapping[str, str] | None,
+    texts: Mapping[str, str] | None = None,
+    may_be_empty: Collection[str] = (),
+    may_be_missing: Collection[str] = (),
+) -> Table:
+    """Reads columns of a CSV file with a header line, plain or gzipped, or of a Parquet file.
+
+    The first bytes of a file say which it is, not its name. In a CSV file commas part the cells,
+    which may be quoted by double quotes; empty lines are skipped.
+
+    Args:
+      path: the file.
+      argument: the flag that named it, for messages.
+      numbers: columns of numbers, each with the flag that names it. None takes all columns of
+        numbers but those in `texts`. In a CSV file these are the columns whose first cell is a
+        number or empty: then a missing first number is an error, and does not hide a column.
+      texts: columns of text, likewise; other values of a Parquet file are turned into text.
+      may_be_empty: columns of numbers in which a cell may be empty.
+      may_be_missing: columns of text that the file need not have.
+
+    Raises:
+      InputError: the file cannot be read, a column is missing, or a cell is no finite number.
+    """
+    request = _Request(path, argument, numbers, texts or {}, may_be_empty, may_be_missing)
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(4)
+        if magic == _PARQUET_MAGIC:
+            table = _read_parquet(request)
+        elif magic.startswith(_GZIP_MAGIC):
+            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as text:
+                table = _read_csv(request, text)
+        else:
+            with open(path, encoding="utf-8-sig", newline="") as text:
+                table = _read_csv(request, text)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{argument}: {path} is not text in UTF-8: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is not a complete gzip file: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if not len(table.rows):
+        raise InputError(f"{argument}: {path} has no rows")
+    return table
+
+
+def _read_csv(request: _Request, file: Iterable[str]) -> Table:
+    reader = csv.reader(file, strict=True)
+    path, rows = request.path, array.array("q")
+    numbers: dict[str, array.array] = {}
+    known: dict[str, str] = {}  # One object for equal cells.
+    try:
+        columns = next(reader, [])
+        request = request.found_in(columns)
+        texts: dict[str, list[str]] = {name: [] for name in request.texts}
+        text_columns = [(columns.index(name), cells) for name, cells in texts.items()]
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                raise InputError(
+                    f"{path}, line {reader.line_num}: expected {len(columns)} cells as in the "
+                    f"header, got {len(cells)}"
+                )
+            if not rows:
+                names = request.numbers
+                if names is None:
+                    first = dict(zip(columns, cells, strict=True))
+                    names = {n: "" for n in columns if n not in texts and _may_be_number(first[n])}
+                numbers = {name: array.array("d") for name in names}
+                number_columns = [(columns.index(n), n, values) for n, values in numbers.items()]
+            rows.append(reader.line_num)
+            for index, text in text_columns:
+                text.append(known.setdefault(cells[index], cells[index]))
+            for index, name, values in number_columns:
+                value = _parse(cells[index])
+                if not abs(value) <= _LARGEST and (
+                    cells[index] or name not in request.may_be_empty
+                ):
+                    table = Table(path, {}, {}, np.asarray(rows), "line")
+                    raise request.no_number(table, -1, name, cells[index])
+                values.append(value)
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from error
+    arrays = {name: np.array(values, np.float64) for name, values in numbers.items()}
+    return Table(path, arrays, texts, np.array(rows, np.int64), "line")
+
+
+def _parse(cell: str) -> float:
+    """The number in a cell, NaN where there is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
+def _may_be_number(cell: str) -> bool:
+    return not cell or cell.strip().lower() in ("nan", "+nan", "-nan") or not np.isnan(_parse(cell))
+
+
+def _read_parquet(request: _Request) -> Table:
+    path = request.path
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"reading {path} needs pyarrow: pip install pyarrow") from error
+    try:
+        file = parquet.ParquetFile(path)
+        schema = file.schema_arrow
+        request = request.found_in(schema.names)
+        names = request.numbers
+        if names is None:
+            types = pyarrow.types
+            kinds = types.is_integer, types.is_floating, types.is_decimal
+            names = {
+                field.name: ""
+                for field in schema
+                if field.name not in request.texts and any(is_kind(field.type) for is_kind in kinds)
+            }
+        columns = file.read(columns=[*names, *request.texts])
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path} is not a readable Parquet file: {error}") from error
+    texts = {
+        name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]
+        for name in request.texts
+    }
+    table = Table(path, {}, texts, np.arange(1, columns.num_rows + 1), "row")
+    for name in names:
+        cells = columns[name]
+        try:
+            values = cells.cast(pyarrow.float64(), safe=False).to_numpy()
+        except pyarrow.ArrowException as error:
+            raise InputError(
+                f"{path}, column {name!r}: expected numbers, got {cells.type}"
+            ) from error
+        bad = ~(np.abs(values) <= _LARGEST)
+        if name in request.may_be_empty:
+            bad &= ~cells.is_null().to_numpy()
+        if bad.any():
+            row = int(bad.argmax())
+            raise request.no_number(table, row, name, cells[row].as_py())
+        table.numbers[name] = np.asarray(values, np.float64)
+    return table

@@ -1,0 +1,206 @@
+"""Codecs of text by character, by byte and by word, and how a codec is chosen."""
+
+import codecs
+import collections
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Integer
+
+from grnn_jax.config import CODECS
+from grnn_jax.data.smiles import SmilesCodec
+from grnn_jax.data.text_codec_base import (
+    Ids,
+    IncrementalDecoder,
+    TextCodec,
+    complete_pieces,
+    locate,
+)
+from grnn_jax.errors import InputError
+
+UNKNOWN = "<unk>"
+# A word with inner apostrophes, a whitespace character, or any other one: nothing is lost.
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|\s|[^\w\s]")
+
+
+@dataclasses.dataclass(frozen=True)
+class CharCodec(TextCodec):
+    """One token for each Unicode character, in the order of their code points."""
+
+    characters: str = ""
+    name: ClassVar[str] = "chars"
+
+    @property
+    def num_symbols(self) -> int:
+        return len(self.characters)
+
+    @functools.cached_property
+    def _table(self) -> Integer[np.ndarray, " P"]:
+        points = [ord(c) for c in self.characters]
+        table = np.full(max(points, default=0) + 2, -1, np.int32)
+        table[points] = np.arange(len(points))
+        return table
+
+    def encode(
+        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
+    ) -> Integer[np.ndarray, " T"]:
+        text = text.lower() if self.lowercase else text
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        ids = self._table[np.minimum(points, len(self._table) - 1)]
+        unknown = ids < 0
+        if unknown.any():
+            at = int(unknown.argmax())
+            line, column = locate(text, at, line, column)
+            raise InputError(
+                f"{source}, line {line}, column {column}: character {text[at]!r} "
+                f"(U+{ord(text[at]):04X}) is not among the {self.num_symbols} characters known "
+                "to the codec of this run"
+            )
+        return ids
+
+    def decode(self, ids: Ids) -> str:
+        return "".join([self.characters[i] for i in self._text_ids(ids)])
+
+
+@dataclasses.dataclass(frozen=True)
+class ByteCodec(TextCodec):
+    """The 256 bytes of the file, whatever its encoding; text is encoded as UTF-8."""
+
+    name: ClassVar[str] = "bytes"
+    # Bytes that are not UTF-8 become lone surrogates, which `encode` turns back into these bytes.
+    decode_errors: ClassVar[str] = "surrogateescape"
+
+    @property
+    def num_symbols(self) -> int:
+        return 256
+
+    def encode(
+        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
+    ) -> Integer[np.ndarray, " T"]:
+        del source, line, column
+        text = text.lower() if self.lowercase else text
+        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int32)
+
+    def decode(self, ids: Ids) -> str:
+        return self._text_ids(ids).astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+
+    def incremental_decoder(self) -> IncrementalDecoder:
+        utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        return IncrementalDecoder(
+            lambda ids: utf8.decode(self._text_ids(ids).astype(np.uint8).tobytes()),
+            lambda: utf8.decode(b"", final=True),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class WordCodec(TextCodec):
+    """One token for each frequent word, punctuation mark and whitespace character.
+
+    Token 0 is `<unk>`, which stands for every token outside the vocabulary; the others follow by
+    falling frequency, equal ones in the order of their code points.
+    """
+
+    vocabulary: tuple[str, ...] = ()
+    name: ClassVar[str] = "words"
+
+    @classmethod
+    def from_tokens(
+        cls, tokens: Iterable[str], max_vocabulary: int, *, end: bool, lowercase: bool
+    ) -> "WordCodec":
+        """Keeps the most frequent tokens: `max_vocabulary` symbols with `<unk>` among them."""
+        counts = collections.Counter(tokens)
+        ranked = sorted(counts, key=lambda token: (-counts[token], token))
+        return cls(end, lowercase, tuple(ranked[: max_vocabulary - 1]))
+
+    @property
+    def num_symbols(self) -> int:
+        return len(self.vocabulary) + 1
+
+    @functools.cached_property
+    def _index(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.vocabulary, start=1)}
+
+    def complete(self, text: str) -> int:
+        return max(text.rfind(" "), text.rfind("\n")) + 1
+
+    def encode(
+        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
+    ) -> Integer[np.ndarray, " T"]:
+        del source, line, column
+        tokens = split_words(text, self.lowercase)
+        return np.fromiter((self._index.get(t, 0) for t in tokens), np.int32, len(tokens))
+
+    def decode(self, ids: Ids) -> str:
+        symbols = (UNKNOWN, *self.vocabulary)
+        return "".join([symbols[i] for i in self._text_ids(ids)])
+
+
+def split_words(text: str, lowercase: bool = False) -> list[str]:
+    """Splits text into words, punctuation marks and whitespace characters, losing nothing."""
+    return _WORD.findall(text.lower() if lowercase else text)
+
+
+def check_codec_options(name: str, max_vocabulary: int) -> None:
+    """Raises InputError unless the options describe a codec."""
+    if name not in CODECS:
+        raise InputError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
+    if max_vocabulary < 2:
+        raise InputError(f"max_vocabulary must be at least 2, got {max_vocabulary}")
+
+
+def build_codec(
+    name: str,
+    chunks: Iterable[str],
+    *,
+    end: bool = False,
+    max_vocabulary: int = 20_000,
+    lowercase: bool = False,
+) -> TextCodec:
+    """Builds a codec from text that arrives in chunks, none of which is kept.
+
+    Args:
+      name: "chars", "bytes", "words" or "smiles".
+      chunks: the text the vocabulary comes from, cut anywhere.
+      end: whether to add a token that ends a sequence.
+      max_vocabulary: greatest number of symbols of the words codec, `<unk>` included.
+      lowercase: whether text is lowercased.
+
+    Raises:
+      InputError: an option is out of range.
+    """
+    check_codec_options(name, max_vocabulary)
+    if name == "bytes":
+        return ByteCodec(end, lowercase)
+    if name == "chars":
+        seen: set[str] = set()
+        for chunk in chunks:
+            seen.update(chunk.lower() if lowercase else chunk)
+        return CharCodec(end, lowercase, "".join(sorted(seen)))
+    if name == "smiles":
+        pieces = complete_pieces(chunks, SmilesCodec())
+        return SmilesCodec.from_pieces(pieces, end=end, lowercase=lowercase)
+    pieces = complete_pieces(chunks, WordCodec())
+    tokens = itertools.chain.from_iterable(split_words(piece, lowercase) for piece in pieces)
+    return WordCodec.from_tokens(tokens, max_vocabulary, end=end, lowercase=lowercase)
+
+
+def text_codec_from_dict(description: dict[str, Any]) -> TextCodec:
+    """Rebuilds a codec from what `Codec.to_dict` returned; raises InputError if it cannot."""
+    types: dict[Any, type[TextCodec]] = {
+        codec.name: codec for codec in (CharCodec, ByteCodec, WordCodec, SmilesCodec)
+    }
+    fields = dict(description)
+    name = fields.pop("codec", None)
+    if name not in types:
+        raise InputError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
+    if "vocabulary" in fields:
+        fields["vocabulary"] = tuple(fields["vocabulary"])
+    try:
+        return types[name](**fields)
+    except TypeError as error:
+        raise InputError(f"the description of codec {name!r} is not valid: {error}") from error

@@ -1,0 +1,124 @@
+"""What every codec of text is: a reversible map between text and integer tokens."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+from grnn_jax.data.codec import Codec, EventType
+from grnn_jax.errors import InputError
+
+Ids = Sequence[int | np.integer] | Integer[np.ndarray, " T"]
+
+
+class IncrementalDecoder(NamedTuple):
+    """Turns tokens into text as they arrive; what is not yet complete is held back."""
+
+    decode: Callable[[Ids], str]
+    flush: Callable[[], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextCodec(Codec):
+    """A reversible map between text and tokens `0 .. size-1`.
+
+    With `with_end` the last token is the end of a sequence (format `lines`); with `lowercase`
+    text is lowercased before it is encoded.
+    """
+
+    lowercase: bool = False
+
+    is_text: ClassVar[bool] = True
+    # How undecodable bytes of a file are treated when it is read for this codec.
+    decode_errors: ClassVar[str] = "strict"
+
+    @property
+    def num_symbols(self) -> int:
+        """Number of tokens that stand for text."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, the end of a sequence included."""
+        return self.num_symbols + int(self.with_end)
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends a sequence, or None."""
+        return self.num_symbols if self.with_end else None
+
+    @property
+    def event_type(self) -> EventType:
+        return EventType("tokens", (self.size,), {"end": self.end})
+
+    @property
+    def wraps_end(self) -> bool:
+        return False
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest storage type that holds every token."""
+        for dtype in (np.uint8, np.uint16):
+            if self.size <= np.iinfo(dtype).max + 1:
+                return np.dtype(dtype)
+        return np.dtype(np.int32)
+
+    def complete(self, text: str) -> int:
+        """Length of the beginning of `text` whose tokens no later text can change."""
+        return len(text)
+
+    def encode(
+        self, text: str, source: str = "text", *, line: int = 1, column: int = 1
+    ) -> Integer[np.ndarray, " T"]:
+        """Encodes text.
+
+        Args:
+          text: the text, whole or a piece of it.
+          source: what the text is (a file name, a flag), for messages.
+          line: line number of the first character, from 1.
+          column: its column, from 1.
+
+        Returns:
+          int32 tokens, without the end of the sequence.
+
+        Raises:
+          InputError: a symbol is not in the vocabulary; the message says where.
+        """
+        raise NotImplementedError
+
+    def decode(self, ids: Ids) -> str:
+        """Decodes tokens; the end of a sequence stands for no text."""
+        raise NotImplementedError
+
+    def incremental_decoder(self) -> IncrementalDecoder:
+        """Returns an object whose `decode(ids)` and `flush()` give the text piece by piece."""
+        return IncrementalDecoder(self.decode, lambda: "")
+
+    def _text_ids(self, ids: Ids) -> Integer[np.ndarray, " N"]:
+        array = np.asarray(ids, np.int64).reshape(-1)
+        bad = (array < 0) | (array >= self.size)
+        if bad.any():
+            raise InputError(f"token {array[bad][0]} is outside 0 .. {self.size - 1}")
+        return array[array < self.num_symbols]
+
+
+def locate(text: str, at: int, line: int, column: int) -> tuple[int, int]:
+    """Line and column of `text[at]`, given those of `text[0]`."""
+    before = text[:at].rpartition("\n")
+    return line + text.count("\n", 0, at), len(before[2]) + (1 if before[1] else column)
+
+
+def complete_pieces(chunks: Iterable[str], codec: TextCodec) -> Iterable[str]:
+    """Moves the cuts between chunks to places where no token is cut in two."""
+    rest: list[str] = []
+    for chunk in chunks:
+        cut = codec.complete(chunk)
+        if cut:
+            yield "".join(rest) + chunk[:cut]
+            rest = []
+        rest.append(chunk[cut:])
+    tail = "".join(rest)
+    if tail:
+        yield tail

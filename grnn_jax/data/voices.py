@@ -1,0 +1,113 @@
+"""Music in voices: the pitch that each voice sings in each time frame, or its silence."""
+
+import dataclasses
+import json
+from typing import Any, ClassVar
+
+import numpy as np
+
+from grnn_jax.data.codec import EventType
+from grnn_jax.data.corpus import Events
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.errors import InputError
+
+REST = -1
+"""The pitch of a silent voice in a file; class 0 of an event."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VoicesCodec(SequenceCodec):
+    """Frames of one class a voice: 0 is silence, k > 0 the pitch lowest_pitch + k - 1.
+
+    Attributes:
+      num_voices: voices of a frame.
+      lowest_pitch: MIDI number of class 1.
+      num_pitches: classes beside silence.
+      frames_per_beat: frames of a quarter note, for writing MIDI.
+    """
+
+    num_voices: int = 4
+    lowest_pitch: int = 21
+    num_pitches: int = 88
+    frames_per_beat: int = 4
+    name: ClassVar[str] = "voices"
+    options: ClassVar[tuple[str, ...]] = ("frames_per_beat",)
+
+    @property
+    def event_type(self) -> EventType:
+        return EventType("fields", ((self.num_pitches + 1,) * self.num_voices,))
+
+    @classmethod
+    def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
+        """Reads JSON: a list of tunes, or an object with lists train, valid and test of tunes.
+
+        A tune is a list of frames, a frame a list of MIDI pitches, one a voice, -1 for silence.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                values = json.load(file)
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise InputError(f"{argument}: {path} is not readable JSON: {error}") from error
+        if isinstance(values, list):
+            return {"": _tunes(path, "", values)}
+        names = [
+            name
+            for name in ("train", "valid", "test")
+            if isinstance(values, dict) and name in values
+        ]
+        if "train" not in names:
+            raise InputError(
+                f"{argument}: {path}: expected a list of tunes or an object with train, valid, test"
+            )
+        return {name: _tunes(path, name, values[name]) for name in names}
+
+    @classmethod
+    def fit(cls, train: Sequences, with_end: bool, options: Options) -> "VoicesCodec":
+        return cls(with_end, train.items[0].shape[1], **options)
+
+    def empty(self) -> Events:
+        return np.empty((0, self.num_voices), np.uint8)
+
+    def encode(self, item: Any, name: str) -> Events:
+        if item.shape[1] != self.num_voices:
+            raise InputError(f"{name}: expected {self.num_voices} voices, got {item.shape[1]}")
+        classes = np.where(item == REST, 0, item - self.lowest_pitch + 1)
+        bad = (classes < 0) | (classes > self.num_pitches)
+        if bad.any():
+            frame, voice = (int(i) for i in np.argwhere(bad)[0])
+            raise InputError(
+                f"{name}, frame {frame}, voice {voice}: pitch {item[frame, voice]} lies outside "
+                f"{self.lowest_pitch} .. {self.lowest_pitch + self.num_pitches - 1}"
+            )
+        return classes.astype(np.uint8)
+
+
+def _tunes(path: str, split: str, tunes: Any) -> Sequences:
+    names, items = [], []
+    if not isinstance(tunes, list):
+        raise InputError(f"{path}, {split}: expected a list of tunes, got {type(tunes).__name__}")
+    for index, tune in enumerate(tunes):
+        name = f"{path}, {split} tune {index}".replace(",  ", ", ")
+        try:
+            array = np.asarray(tune, np.float64)
+        except (TypeError, ValueError):
+            array = np.empty(0)
+        if array.ndim != 2 or not np.equal(array, np.round(array)).all():
+            raise InputError(
+                f"{name}, frame {_odd_frame(tune)}: expected whole MIDI pitches, as many as in the "
+                "first frame"
+            )
+        names.append(name)
+        items.append(array.astype(np.int64))
+    return Sequences(names, items)
+
+
+def _odd_frame(tune: Any) -> int:
+    """The first frame that is not a list of whole numbers, as long as the first one."""
+    frames = tune if isinstance(tune, list) else []
+    for number, frame in enumerate(frames):
+        if not isinstance(frame, list) or len(frame) != len(frames[0]):
+            return number
+        if any(not isinstance(pitch, int | float) or pitch % 1 for pitch in frame):
+            return number
+    return 0

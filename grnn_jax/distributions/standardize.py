@@ -1,0 +1,162 @@
+"""What the families over real numbers share: units, bounded parameters, windows cut in time."""
+
+import inspect
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grnn_jax.array_types import (
+    AnyArray,
+    Array,
+    Callable,
+    Float,
+    Params,
+    PRNGKey,
+    PyTree,
+)
+from grnn_jax.distributions.base import Distribution
+from grnn_jax.recurrence.chunks import scan_chunks
+
+NUMBERS_LIMIT = 2**25
+"""Numbers held at once by a `log_prob` in each of its arrays; above it the window is cut."""
+
+LARGEST = 1e12
+"""Standardised values are clipped to ± this: no square or gradient of one overflows float32."""
+
+LINEAR_ENCODING = 10.0
+"""Standardised values up to this enter the network as they are, larger ones logarithmically."""
+
+Reals = Sequence[float] | AnyArray
+
+
+def standardize(
+    distribution: Distribution, size: int, shift: Reals | None, scale: Reals | None
+) -> Distribution:
+    r"""A distribution of z as one of the data x = shift + scale · z, in the units of the data.
+
+        log p(x | h) = log p_z((x - shift) / scale | h) - Σ_d log scale_d
+
+    Args:
+        distribution: over standardised values z [..., D]; its `encode` is replaced.
+        size: D.
+        shift: length D, such as the mean of the training data; None is zeros.
+        scale: length D, positive, such as their standard deviation; None is ones.
+
+    Returns:
+        The distribution of x. Events that are not finite have log-probability NaN. Events enter
+        the network as `compress(z)`.
+
+    Raises:
+        ValueError: for a shift or scale of another length, or not finite, or a scale <= 0.
+    """
+    shifts = _vector("shift", shift, size, 0.0)
+    scales = _vector("scale", scale, size, 1.0)
+    if not (scales > 0).all():
+        raise ValueError(f"scale must be positive, got {scale}")
+    log_volume = float(np.log(scales).sum())
+
+    def standardized(event: Array) -> Array:
+        z = (event - jnp.asarray(shifts, event.dtype)) / jnp.asarray(scales, event.dtype)
+        return jnp.clip(z, -LARGEST, LARGEST)
+
+    def in_units(z: Array) -> Array:
+        return (jnp.asarray(shifts, z.dtype) + jnp.asarray(scales, z.dtype) * z).astype(jnp.float32)
+
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: Float[Array, "... D"]
+    ) -> Float[Array, "..."]:
+        nats = distribution.log_prob(params, hidden, standardized(event)) - log_volume
+        return jnp.where(jnp.isfinite(event).all(-1), nats, jnp.nan)
+
+    def sample(
+        key: Array, params: Params, hidden: Float[Array, "B H"], **options: float | Array
+    ) -> Float[Array, "B D"]:
+        return in_units(distribution.sample(key, params, hidden, **options))
+
+    # Callers read the options of a family from its signature.
+    sample.__signature__ = inspect.signature(distribution.sample)  # type: ignore[attr-defined]
+
+    def mode(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... D"]:
+        return in_units(distribution.mode(params, hidden))
+
+    def encode(params: Params, event: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        del params
+        return compress(standardized(event))
+
+    return Distribution(
+        init=distribution.init,
+        log_prob=log_prob,
+        sample=sample,
+        mode=mode,
+        encode=encode,
+        encoding_size=size,
+        event=jax.ShapeDtypeStruct((size,), jnp.float32),
+        is_density=True,
+    )
+
+
+def _vector(name: str, values: Reals | None, size: int, default: float) -> np.ndarray:
+    vector = np.full((size,), default) if values is None else np.asarray(values, np.float64)
+    if vector.shape != (size,) or not np.isfinite(vector).all():
+        raise ValueError(f"{name} must be {size} finite numbers, got {values}")
+    return vector
+
+
+def compress(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Z where |z| <= 10, and ±10 (1 + log(|z| / 10)) outside; 0 where z is NaN."""
+    size = jnp.maximum(jnp.abs(z), LINEAR_ENCODING)
+    tail = jnp.sign(z) * LINEAR_ENCODING * (1 + jnp.log(size / LINEAR_ENCODING))
+    return jnp.where(jnp.abs(z) > LINEAR_ENCODING, tail, jnp.where(jnp.isnan(z), 0, z))
+
+
+def bounded(x: Float[Array, "..."], low: float, high: float) -> Float[Array, "..."]:
+    """X inside (low, high), low below it and high above it, with smooth passages of width ~1."""
+    above = low + jax.nn.softplus(x - low)
+    return high - jax.nn.softplus(high - above)
+
+
+def column(option: float | Array, like: Float[Array, "B ..."]) -> Float[Array, "rows ..."]:
+    """A sampling option, a number or [B], as an array [1 or B, 1, ...] of the rank of `like`."""
+    values = jnp.asarray(option, like.dtype)
+    return values.reshape(values.size, *(1,) * (like.ndim - 1))
+
+
+def init_layer(
+    key: PRNGKey, hidden_size: int, bias: Array, gain: float | np.ndarray = 1.0
+) -> Params:
+    """A linear layer with LeCun-normal weights; `gain` multiplies the weights of each output."""
+    kernel = jax.nn.initializers.lecun_normal()(key, (hidden_size, bias.size), jnp.float32)
+    return {"kernel": kernel * jnp.asarray(gain, jnp.float32), "bias": bias}
+
+
+def cut_in_time(
+    event_log_prob: Callable[[Params, Array, PyTree], Array],
+    numbers: int,
+    limit: int = NUMBERS_LIMIT,
+) -> Callable[[Params, Array, PyTree], Array]:
+    """The same log-probabilities, in chunks over time where a window [B, T] is large.
+
+    Args:
+        event_log_prob: (params, hidden [..., H], event [...]) -> nats [...].
+        numbers: that it holds for each event.
+        limit: numbers to hold at once.
+
+    Returns:
+        The function; each chunk is computed again in the backward pass.
+    """
+
+    def log_prob(params: Params, hidden: Array, event: PyTree) -> Array:
+        events = math.prod(hidden.shape[:-1])
+        if hidden.ndim != 3 or events * numbers <= limit:
+            return event_log_prob(params, hidden, event)
+
+        def chunk(carry: None, window: tuple[Array, PyTree]) -> tuple[None, Array]:
+            return carry, event_log_prob(params, *window)
+
+        chunk_size = max(1, limit // (hidden.shape[0] * numbers))
+        return scan_chunks(chunk, None, (hidden, event), chunk_size)[1]
+
+    return log_prob

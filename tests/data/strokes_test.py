@@ -1,0 +1,128 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from grnn_jax.data.codec import EventType
+from grnn_jax.data.formats import codec_from_dict, load_file, load_splits
+from grnn_jax.data.strokes import StrokesCodec
+from grnn_jax.errors import InputError
+
+STROKES = [[[3, 4], [5, 4], [5, 8.5]], [[0, 0]], [[-1, 2], [-3, 2]]]
+ROWS = [[3, 4, 0], [2, 0, 0], [0, 4.5, 1], [-5, -8.5, 1], [-1, 2, 0], [-2, 0, 1]]
+
+
+def write_json(path, values):
+    path.write_text(json.dumps(values))
+    return str(path)
+
+
+def drawings(count, seed=0):
+    rng = np.random.default_rng(seed)
+    found = np.empty(count, object)
+    for i in range(count):
+        rows = rng.integers(-9, 10, (rng.integers(1, 12), 3))
+        rows[:, 2] = rng.random(len(rows)) < 0.3
+        found[i] = rows.astype(np.int16)
+    return found
+
+
+def of_split(corpus):
+    """Rows [T, 3] of each sequence."""
+    rows = np.column_stack([corpus.events["offset"], corpus.events["pen"]])
+    return np.split(rows, corpus.offsets[1:-1])
+
+
+def test_splits_of_an_npz(tmp_path):
+    splits = {"train": drawings(20), "valid": drawings(5, 1), "test": drawings(6, 2)}
+    np.savez(tmp_path / "d.npz", **splits)
+    found = load_splits(data=str(tmp_path / "d.npz"), format="strokes", cache_dir=tmp_path / "c")
+    for split, expected in splits.items():
+        corpus = getattr(found, split)
+        assert corpus.num_sequences == len(expected)
+        for rows, drawing in zip(of_split(corpus), expected, strict=True):
+            np.testing.assert_array_equal(rows[:-1], drawing)
+            np.testing.assert_array_equal(rows[-1], [0, 0, 2])
+    offsets = [
+        value for drawing in splits["train"] for row in drawing for value in row[:2].tolist()
+    ]
+    mean = sum(offsets) / len(offsets)
+    scale = (sum((x - mean) ** 2 for x in offsets) / len(offsets)) ** 0.5
+    assert found.codec.event_type == EventType("pen", (), {"scale": pytest.approx(scale)})
+    assert found.train.events["offset"].dtype == np.float32
+    again = codec_from_dict(json.loads(json.dumps(found.codec.to_dict())))
+    assert again == found.codec
+    corpus = load_file(str(tmp_path / "d.npz"), "strokes", again)
+    assert corpus.num_sequences == 31
+
+
+def test_the_end_is_an_event_once(tmp_path):
+    path = write_json(tmp_path / "d.json", [ROWS] * 9 + [[]])
+    for model_end in (False, True):
+        found = load_splits(
+            data=path, format="strokes", valid_fraction=0, test_fraction=0, model_end=model_end
+        )
+        assert not found.codec.wraps_end
+        assert [len(rows) for rows in of_split(found.train)] == [len(ROWS) + 1] * 9 + [1]
+
+
+@pytest.mark.parametrize("drawing", [STROKES, ROWS])
+def test_json(tmp_path, drawing):
+    path = write_json(tmp_path / "d.json", {"train": [drawing, drawing], "test": [drawing]})
+    found = load_splits(data=path, format="strokes")
+    assert found.valid is None and found.test.num_sequences == 1
+    for rows in of_split(found.train):
+        np.testing.assert_allclose(rows[:-1], ROWS)
+    # The points come back, and the pen is lifted at the end of each stroke.
+    points = rows[:-1, :2].cumsum(0)
+    strokes = np.split(points, np.flatnonzero(rows[:-1, 2]) + 1)[:-1]
+    assert [stroke.tolist() for stroke in strokes] == STROKES
+
+
+def test_nothing_of_a_pickle_is_executed(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    array = np.empty(1, object)
+    array[0] = Attack()
+    np.savez(tmp_path / "d.npz", train=array)
+    with pytest.raises(InputError, match="which is not an array"):
+        load_splits(data=str(tmp_path / "d.npz"), format="strokes")
+    assert not (tmp_path / "executed").exists()
+    with np.load(tmp_path / "d.npz", allow_pickle=True) as file:
+        assert file["train"].shape == (1,)
+    assert (tmp_path / "executed").exists()  # As would have happened without care.
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[[[0, 1], [2]]]], r"drawing 0, stroke 0: expected a list of points \[x, y\]"),
+        ([STROKES, [[[0, 1, 2]]]], r"drawing 1, stroke 0: expected a list of points"),
+        ([STROKES, [[[0, 1]], []]], r"drawing 1, stroke 1: expected a list of points"),
+        ([[[0, 1]]], r"drawing 0: expected a list of rows \[Δx, Δy, lifted\]"),
+        ([[[0, 1, "a"]]], r"drawing 0: expected a list of rows"),
+        ([ROWS, [[0, 1, 0], [0, 1, 2]]], r"drawing 1, row 1, pen: expected 0 .* got 2"),
+        ([[[0, 1, 0], [float("nan"), 1, 0]]], r"row 1, Δx: expected a finite number, got nan"),
+        ([7], "drawing 0: expected a list of strokes"),
+        ({"valid": []}, "expected a list of drawings, or an object with lists train"),
+        ({"train": 3}, "train: expected a list of drawings, got int"),
+        ([[[1, 1, 0], [1, 1, 0]]], "no two offsets that differ"),
+    ],
+)
+def test_bad_json(tmp_path, values, message):
+    path = write_json(tmp_path / "d.json", values)
+    with pytest.raises(InputError, match=message):
+        load_splits(data=path, format="strokes", valid_fraction=0, test_fraction=0)
+
+
+def test_bad_files(tmp_path):
+    (tmp_path / "d.txt").write_text("1 2 3")
+    with pytest.raises(InputError, match=r"d\.txt is neither \.npz nor readable JSON"):
+        StrokesCodec.read(str(tmp_path / "d.txt"), "data", {})
+    np.savez(tmp_path / "d.npz", train=np.zeros((4, 9, 5)))
+    message = r"d\.npz, train\[0\]: expected an array \[T, 3\], got \[9, 5\]"
+    with pytest.raises(InputError, match=message):
+        StrokesCodec.read(str(tmp_path / "d.npz"), "data", {})

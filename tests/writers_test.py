@@ -1,0 +1,255 @@
+"""Samples of every format as files: what other programs, and the codecs, read from them."""
+
+import csv
+import importlib
+import io
+import itertools
+import re
+import sys
+import xml.etree.ElementTree
+
+import jax
+import mido
+import numpy as np
+import pytest
+from fork_server import SCRIPTS
+
+from grnn_jax import cells, distributions
+from grnn_jax.config import Config
+from grnn_jax.data.events import EventsCodec
+from grnn_jax.data.images import ImagesCodec
+from grnn_jax.data.pianoroll import PianorollCodec
+from grnn_jax.data.series import SeriesCodec
+from grnn_jax.data.strokes import StrokesCodec
+from grnn_jax.data.voices import VoicesCodec
+from grnn_jax.distributions.ended import with_end
+from grnn_jax.errors import InputError
+from grnn_jax.likelihood import log_prob
+from grnn_jax.model import make_model
+from grnn_jax.workdir import Run
+
+sys.path.append(str(SCRIPTS))
+writers = importlib.import_module("writers")
+drawings, images, music, sequences, tables = (
+    importlib.import_module(f"writers.{name}")
+    for name in ("drawings", "images", "music", "sequences", "tables")
+)
+
+
+def notes(path):
+    """For each track of a MIDI file its notes: (pitch, first beat, last beat)."""
+    file = mido.MidiFile(path)
+    found = []
+    for track in file.tracks:
+        now, sounding, ended = 0, {}, []
+        for message in track:
+            now += message.time
+            if message.type == "note_on":
+                assert message.note not in sounding
+                sounding[message.note] = now
+            elif message.type == "note_off":
+                begin = sounding.pop(message.note)
+                ended.append((message.note, begin / file.ticks_per_beat, now / file.ticks_per_beat))
+        assert not sounding
+        found.append(sorted(ended))
+    return found
+
+
+def test_a_piano_roll_as_midi(tmp_path):
+    roll = np.zeros((6, 88), np.uint8)
+    roll[0:4, 39] = 1  # Middle C, two beats of two frames each.
+    roll[2:3, 87] = 1
+    roll[4:6, 87] = 1
+    empty = np.zeros((0, 88), np.uint8)
+    written = writers.write_folder(PianorollCodec(), [roll, empty], tmp_path / "new", [roll])
+    assert [path.name for path in written] == ["sample_0.mid", "sample_1.mid", "pianorolls.png"]
+    assert notes(written[0]) == [[(60, 0, 2), (108, 1, 1.5), (108, 2, 3)]]
+    assert notes(written[1]) == [[]]
+    assert written[2].read_bytes().startswith(b"\x89PNG")
+    read = PianorollCodec.read(str(written[0]), "data", {"frames_per_beat": 2})[""].items[0]
+    np.testing.assert_array_equal(read, roll)
+
+
+def test_voices_are_tracks(tmp_path):
+    tune = np.array([[60, 48], [60, -1], [62, 48], [-1, 48]])
+    codec = VoicesCodec(num_voices=2, frames_per_beat=4)
+    (path, _) = writers.write_folder(codec, [codec.encode(tune, "tune")], tmp_path)
+    assert notes(path) == [
+        [(60, 0, 0.5), (62, 0.5, 0.75)],
+        [(48, 0, 0.25), (48, 0.5, 1)],
+    ]
+
+
+DRAWING = [[[10, 20], [13, 24]], [[0, 0]], [[50, 5], [50, 45], [10, 45]]]
+
+
+def test_strokes_are_those_of_the_data(tmp_path):
+    (tmp_path / "d.json").write_text(f"[{DRAWING}]")
+    (item,) = StrokesCodec.read(str(tmp_path / "d.json"), "data", {})[""].items
+    found = drawings.strokes(StrokesCodec().encode(item, "drawing"))
+    assert [stroke.tolist() for stroke in found] == DRAWING
+    # A sample that was cut off before its end has the same strokes.
+    events = {key: leaf[:-1] for key, leaf in StrokesCodec().encode(item, "drawing").items()}
+    assert [stroke.tolist() for stroke in drawings.strokes(events)] == DRAWING
+
+
+def test_svg(tmp_path):
+    codec = StrokesCodec()
+    points = np.concatenate([np.array(stroke, float) for stroke in DRAWING])
+    pen = np.array([0, 1, 1, 0, 0, 1])
+    events = {"offset": np.diff(points, axis=0, prepend=np.zeros((1, 2))), "pen": pen}
+    nothing = {"offset": np.zeros((1, 2)), "pen": np.array([2])}
+    paths = writers.write_folder(codec, [events, nothing], tmp_path, [events])
+    assert [path.suffix for path in paths] == [".svg", ".svg", ".png"]
+    root = xml.etree.ElementTree.parse(paths[0]).getroot()
+    width, height = float(root.get("width")), float(root.get("height"))
+    strokes = [
+        np.array(re.findall(r"[\d.-]+", part), float).reshape(-1, 2)
+        for part in root[0].get("d").split("M")[1:]
+    ]
+    # A stroke of one point goes from there to there, which round ends make a dot.
+    assert [len(stroke) for stroke in strokes] == [2, 2, 3]
+    np.testing.assert_array_equal(strokes[1][0], strokes[1][1])
+    drawn = np.concatenate([strokes[0], strokes[1][:1], strokes[2]])
+    assert (drawn > 0).all() and (drawn < [width, height]).all()
+    # Shifted and scaled alike along both axes, and not turned upside down.
+    scale = (drawn[-2] - drawn[0]) / (points[-2] - points[0])
+    assert scale[0] > 0 and np.isclose(scale[0], scale[1], rtol=1e-3)
+    np.testing.assert_allclose(drawn - drawn[0], (points - points[0]) * scale, atol=0.02)
+    assert xml.etree.ElementTree.parse(paths[1]).getroot()[0].get("d") == ""
+
+
+@pytest.mark.parametrize(
+    ("pixels", "levels"),
+    [
+        *itertools.product(["bool", "unit", "levels"], [2, 8, 256, 1024]),
+        *itertools.product(["bytes"], [2, 4, 8, 16, 32, 64, 128]),
+    ],
+)
+def test_images_read_back_are_the_levels(tmp_path, pixels, levels):
+    codec = ImagesCodec(levels=levels, height=32, width=32, pixels=pixels)
+    every = np.arange(1024) % levels
+    if pixels == "bool":
+        every = every % 2 * (levels - 1)
+    (path, _) = writers.write_folder(codec, [every.astype(np.int32), every[:40]], tmp_path)
+    whole, cut = ImagesCodec.read(str(path), "data", {})[""].items
+    np.testing.assert_array_equal(codec.encode(whole, "image"), every)
+    # The pixels after those that were drawn are zeros in the file, and left out of the picture.
+    expected = np.where(np.arange(1024) < 40, every, 0)
+    np.testing.assert_array_equal(codec.encode(cut, "image"), expected)
+    assert np.isnan(images.brightness(codec, every[:40])).sum() == 1024 - 40
+
+
+EVENTS_TABLE = (
+    "patient,when,what,ward,other\n"
+    "p,0.5,visit,A,1\n"
+    'p,2.25,drug,"B, ""C""",2\n'
+    "q,7,drug,A,3\n"
+    "p,1000000.5,visit,A,3\n"
+)
+COLUMNS = {
+    "sequence_column": "patient", "time_column": "when", "mark_columns": "what,ward",
+    "time_unit": "days", "origin": "zero", "end_column": "",
+}  # fmt: skip
+
+
+def test_events_read_back_are_the_samples(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text(EVENTS_TABLE)
+    data = EventsCodec.read(str(path), "data", COLUMNS)[""]
+    codec = EventsCodec.fit(data, False, COLUMNS)
+    samples = [codec.encode(item, "p") for item in data.items]
+    written = writers.write_folder(codec, samples, tmp_path / "out", samples)
+    assert [path.name for path in written] == ["samples.csv", "events.png"]
+    with open(written[0], newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["patient", "when", "what", "ward"],
+        ["0", "0.5", "visit", "A"],
+        ["0", "2.25", "drug", 'B, "C"'],
+        ["0", "1000000.5", "visit", "A"],
+        ["1", "7", "drug", "A"],
+    ]
+    again = EventsCodec.read(str(written[0]), "data", COLUMNS)[""]
+    for item, sample in zip(again.items, samples, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, codec.encode(item, "p"), sample)
+
+
+def test_a_wait_for_nothing_is_no_row():
+    codec = EventsCodec(sequence_column="", time_column="t", mark_columns="")
+    waits = {"wait": np.float32([1, 2, 4]), "censored": np.array([False, False, True])}
+    file = io.StringIO()
+    tables.write_csv(codec, [{"wait": waits}], file)
+    assert file.getvalue() == "t\n1\n3\n"
+    file = io.StringIO()
+    tables.write_csv(codec, [{"wait": waits}] * 2, file)
+    assert file.getvalue() == "sequence,t\n0,1\n0,3\n1,1\n1,3\n"
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.npz"])
+def test_series_read_back_are_the_samples(tmp_path, name):
+    rng = np.random.default_rng(0)
+    samples = [(1e3 * rng.normal(size=(length, 2))).astype(np.float32) for length in (5, 1, 8)]
+    codec = SeriesCodec(
+        sequence_column="id", channels=("0", "1"), shift=(0.0, 0.0), scale=(1.0, 1.0)
+    )
+    if name == "s.csv":
+        with open(tmp_path / name, "w") as file:
+            tables.write_csv(codec, samples, file)
+    else:
+        tables.write_npz(codec, samples, tmp_path / name)
+    options = {"sequence_column": "id", "value_columns": ""}
+    read = SeriesCodec.read(str(tmp_path / name), "data", options)[""]
+    for item, sample in zip(read.items, samples, strict=True):
+        np.testing.assert_array_equal(codec.encode(item, "series"), sample)
+    (table, picture) = writers.write_folder(codec, samples, tmp_path / "out")
+    assert table.read_text().startswith("id,0,1\n") and picture.name == "series.png"
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_drawn_sequences_are_scored_as_the_model_scores_them(end):
+    family = distributions.bernoulli(88)
+    model = make_model(cells.gru(4), with_end(family) if end else family)
+    run = Run(model, jax.jit(model.init)(jax.random.key(0)), PianorollCodec(end), Config(), 0)
+    drawn = sequences.draw(run, num_samples=4, length=9, seed=3, options={})
+    counts = np.array([sample.num_events for sample in drawn])
+    lengths = np.array([len(sample.events) for sample in drawn])
+    assert ((counts - lengths == 1) | (lengths == 9)).all()
+    assert (lengths < 9).any() == end
+    rolls = np.stack([np.pad(x, ((0, 9 - len(x)), (0, 0))) for x, _, _ in drawn])
+    events = {"event": rolls, "end": np.arange(9) == lengths[:, None]} if end else rolls
+    scored = log_prob(model, run.params, events, np.arange(9) < counts[:, None])
+    np.testing.assert_allclose([sample.nats for sample in drawn], -scored, rtol=1e-4)
+
+
+def test_the_row_of_the_end_is_no_event():
+    events = {"event": {"x": np.array([3, 4, 0])}, "end": np.array([False, False, True])}
+    found = sequences.without_end(PianorollCodec(True), events)
+    np.testing.assert_array_equal(found["x"], [3, 4])
+    assert sequences.without_end(PianorollCodec(), events) is events
+
+
+def test_lengths_where_none_is_asked_for():
+    assert sequences.default_length(PianorollCodec()) == 600
+    assert sequences.default_length(ImagesCodec(height=3, width=5)) == 15
+    assert sequences.default_length(ImagesCodec(True, height=3, width=5)) == 16
+
+
+def test_what_cannot_be_written(tmp_path, monkeypatch):
+    roll = np.zeros((2, 88), np.uint8)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to .*file: File exists"):
+        writers.write_folder(PianorollCodec(), [roll], tmp_path / "file")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (path,) = writers.write_folder(PianorollCodec(), [roll], tmp_path / "a")
+    assert path.suffix == ".mid"
+    monkeypatch.setitem(sys.modules, "mido", None)
+    with pytest.raises(InputError, match="pip install mido"):
+        writers.write_folder(PianorollCodec(), [roll], tmp_path / "b")
+
+
+def test_names_sort_as_the_samples():
+    names = importlib.import_module("writers.names")
+    many = names.numbered("mid", 101)
+    assert many == sorted(many) and many[0] == "sample_000.mid" and len(set(many)) == 101
+    assert names.numbered("svg", 1) == ["sample_0.svg"]
