@@ -3,6 +3,7 @@
 import logging as standard_logging
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import jax
 from absl import app, flags, logging
 
 from grnn_jax.config import FIELDS, SECTIONS, Config
+from grnn_jax.distributions import DISTRIBUTIONS
 from grnn_jax.errors import InputError, RunError
 from grnn_jax.sharding import initialize_distributed
 from grnn_jax.workdir import choices
 
 FLAGS = flags.FLAGS
+INDENT = " " * 8
 DEFAULT_WORKDIR = "runs/default"
 _PATHS = ("data", "valid_data", "test_data")
 _help: dict[str, list[str]] = {}
@@ -126,7 +129,13 @@ def help_text(description: str) -> str:
             default = flag.default if flag.default not in ("", None) else "empty"
             default = str(default).lower() if flag.boolean else default
             sentence = flag.help.split(">: ", 1)[-1] if flag.help.startswith("<") else flag.help
-            lines += [left, f"        {sentence} (default: {default})"]
+            if name == "distribution":
+                sentence += f" Families: {', '.join(DISTRIBUTIONS)}."
+            text = f"{sentence} (default: {default})"
+            lines += [
+                left,
+                *textwrap.wrap(text, 100, initial_indent=INDENT, subsequent_indent=INDENT),
+            ]
         lines += [""] if names else []
     lines += ["  --flagfile=FILE", "        Read flags from a file, one a line.", ""]
     lines.append("--helpfull shows the flags of the libraries too.")

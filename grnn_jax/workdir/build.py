@@ -146,7 +146,7 @@ def build_distribution(config: Config, codec: Codec) -> Distribution:
     }
     all_options = set().union(*map(_distribution_options, distributions.DISTRIBUTIONS.values()))
     used = set().union(*map(_distribution_options, chosen.values()))
-    for option in sorted((all_options & set(FIELDS)) - used):
+    for option in sorted((all_options & (set(FIELDS) | {"tied"})) - used):
         name = "tied_embeddings" if option == "tied" else option
         if getattr(config, name) != FIELDS[name].default:
             raise InputError(
