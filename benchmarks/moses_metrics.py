@@ -109,7 +109,7 @@ def import_moses() -> Any:
         root = linalg.sqrtm(matrix)
         return root if disp else (root, math.nan)
 
-    np.row_stack = np.vstack  # type: ignore[attr-defined]
+    np.row_stack = np.vstack
     fcd_utils.linalg = types.SimpleNamespace(sqrtm=sqrtm)
 
     cos_similarity = metrics.cos_similarity

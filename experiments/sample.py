@@ -27,8 +27,8 @@ from writers.sequences import BATCH_SIZE, DEFAULT_LENGTH, default_length, draw, 
 
 from grnn_jax import sampling
 from grnn_jax.config import MAX_SEED
+from grnn_jax.distributions.composition import sample_options
 from grnn_jax.errors import InputError
-from grnn_jax.sampling.ancestral import sample_options
 from grnn_jax.workdir import Run, load_run
 
 FLAGS = experiment_flags.FLAGS
@@ -205,7 +205,7 @@ def asked_options(run: Run) -> dict[str, Any]:
     Raises:
         InputError: the model's output distribution has no such option.
     """
-    known = sample_options(run.model.distribution)
+    known = sample_options(run.model.distribution.sample)
     asked = {
         name: FLAGS[name].value
         for name in ("temperature", "top_k", "top_p", "bias")

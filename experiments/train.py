@@ -30,7 +30,7 @@ def draw_learning_curve() -> None:
     if jax.process_index() == 0:
         try:
             plot_learning_curve(FLAGS.workdir)
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, InputError) as error:
             logging.warning("could not draw the learning curve: %s", error)
 
 

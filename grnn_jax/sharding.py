@@ -155,9 +155,8 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
 def place(tree: PyTree, shardings: PyTree) -> PyTree:
     """Lays arrays that every process holds whole out over a mesh.
 
-    An initial state comes this way rather than from one `jit` over the mesh: the decompositions
-    of orthogonal initialisation stand still for ever on several virtual CPU devices, since each
-    device's call of LAPACK waits for threads that the others hold.
+    An initial state comes this way rather than from one `jit` over the mesh, so that the
+    decompositions of orthogonal initialisation are computed once and not on every device.
 
     Args:
         tree: arrays or typed random keys on this process's devices, equal in all processes.

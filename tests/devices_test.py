@@ -75,7 +75,7 @@ def test_eight_devices_equal_one(run, one, folder):
 
 @pytest.mark.parametrize("devices", [2, 8])
 def test_an_orthogonal_matrix_of_ordinary_size_on_several_devices(run, devices):
-    # One jit over all virtual devices waited for ever in LAPACK from 64 units on.
+    # Batched decompositions waited for ever, on several devices from 64 units on.
     flags = [f for f in FLAGS if "hidden_size" not in f and "num_steps" not in f]
     ended = run(
         "train", f"--workdir=wide{devices}", f"--num_cpu_devices={devices}", "--hidden_size=128",

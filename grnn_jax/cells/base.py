@@ -193,7 +193,9 @@ def recurrent_initializer(
     """Orthogonal V, each D x D block of each gate by itself (Saxe et al. 2014)."""
     orthogonal = jax.nn.initializers.orthogonal()
     keys = jax.random.split(key, num_heads * num_gates)
-    blocks = jax.vmap(lambda key: orthogonal(key, (head_width, head_width), jnp.float32))(keys)
+    # One after another: a batched decomposition of large blocks can stand still for ever on a CPU,
+    # as if its parts waited for threads that the rest of the computation holds.
+    blocks = jax.lax.map(lambda key: orthogonal(key, (head_width, head_width), jnp.float32), keys)
     blocks = blocks.reshape(num_heads, num_gates, head_width, head_width)
     return blocks.transpose(0, 2, 1, 3).reshape(num_heads, head_width, num_gates * head_width)
 

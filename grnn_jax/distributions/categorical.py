@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
 from grnn_jax.cells.base import dense
 from grnn_jax.distributions.base import Distribution
+from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.tokens import lookup
 
 ONE_HOT_CLASSES = 4096
@@ -89,24 +89,14 @@ def categorical(
         kernel = params["embedding"].T if tied else params["kernel"]
         return dense(hidden, kernel, dtype) + params["bias"]
 
-    def event_log_prob(params: Params, hidden: Array, event: Array) -> Array:
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
         scores = logits(params, hidden)
         # A sum over a comparison, not a gather: its gradient is no scatter.
         chosen = jnp.arange(num_classes) == event[..., None]
         nats = jnp.where(chosen, scores, 0).sum(-1) - jax.nn.logsumexp(scores, -1)
         return jnp.where((event >= 0) & (event < num_classes), nats, jnp.nan)
-
-    def log_prob(
-        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
-    ) -> Float[Array, "..."]:
-        if hidden.ndim != 3 or event.size * num_classes <= logits_limit:
-            return event_log_prob(params, hidden, event)
-        chunk_size = max(1, logits_limit // (hidden.shape[0] * num_classes))
-
-        def chunk(carry: None, window: tuple[Array, Array]) -> tuple[None, Array]:
-            return carry, event_log_prob(params, *window)
-
-        return scan_chunks(chunk, None, (hidden, event), chunk_size)[1]
 
     def sample(
         key: Array,
@@ -137,7 +127,7 @@ def categorical(
 
     return Distribution(
         init=init,
-        log_prob=log_prob,
+        log_prob=cut_in_time(log_prob, num_classes, logits_limit),
         sample=sample,
         mode=mode,
         encode=encode,

@@ -9,8 +9,8 @@ from grnn_jax.array_types import Array, Callable, DType, Float, Int, Params, PRN
 from grnn_jax.cells.base import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT
+from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.tokens import lookup
 
 
@@ -97,7 +97,9 @@ def factored_categorical(
                 rest = rest + lookup(own["embedding"], chosen).reshape(rest.shape)
         return all_logits
 
-    def event_log_prob(params: Params, hidden: Array, event: Array) -> Array:
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "... F"]
+    ) -> Float[Array, "..."]:
         all_logits = run(params, hidden, lambda field, _: event[..., field])
         nats = jnp.zeros(event.shape[:-1], all_logits[0].dtype)
         for field, logits in enumerate(all_logits):
@@ -106,20 +108,6 @@ def factored_categorical(
             nats += jnp.where(chosen, logits, 0).sum(-1) - jax.nn.logsumexp(logits, -1)
         inside = ((event >= 0) & (event < jnp.asarray(sizes))).all(-1)
         return jnp.where(inside, nats, jnp.nan)
-
-    def log_prob(
-        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "... F"]
-    ) -> Float[Array, "..."]:
-        width = sum(sizes) + num_fields * num_units
-        num_events = event.size // num_fields
-        if hidden.ndim != 3 or num_events * width <= logits_limit:
-            return event_log_prob(params, hidden, event)
-        chunk_size = max(1, logits_limit // (hidden.shape[0] * width))
-
-        def chunk(carry: None, window: tuple[Array, Array]) -> tuple[None, Array]:
-            return carry, event_log_prob(params, *window)
-
-        return scan_chunks(chunk, None, (hidden, event), chunk_size)[1]
 
     def draw(
         params: Params, hidden: Array, choose: Callable[[int, Array], Array]
@@ -164,7 +152,7 @@ def factored_categorical(
 
     return Distribution(
         init=init,
-        log_prob=log_prob,
+        log_prob=cut_in_time(log_prob, sum(sizes) + num_fields * num_units, logits_limit),
         sample=sample,
         mode=mode,
         encode=encode,

@@ -7,7 +7,7 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, UInt8
 from grnn_jax.cells.base import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bernoulli import bit_log_probs, draw_bits, encode_bits, initial_bias
-from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.distributions.chunked import cut_in_time
 
 ACTIVATIONS_LIMIT = 2**22
 """Hidden activations held at once by `log_prob`; above it the window is cut in time."""
@@ -77,7 +77,9 @@ def nade(
     def bit_logits(units: Array, bias: Array, output_kernel: Array) -> Array:
         return bias + jnp.sum(jnp.tanh(units) * output_kernel, -1)
 
-    def event_log_prob(params: Params, hidden: Array, event: Array) -> Array:
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: UInt8[Array, "... D"]
+    ) -> Float[Array, "..."]:
         biases, units = project(params, hidden)
         bits = (event != 0).astype(jnp.float32)
 
@@ -93,18 +95,6 @@ def nade(
         )
         logits = jax.lax.scan(jax.checkpoint(body, prevent_cse=False), units, rows)[1]
         return bit_log_probs(jnp.moveaxis(logits, 0, -1), event).sum(-1)
-
-    def log_prob(
-        params: Params, hidden: Float[Array, "... H"], event: UInt8[Array, "... D"]
-    ) -> Float[Array, "..."]:
-        if hidden.ndim != 3 or event.size * num_units <= activations_limit:
-            return event_log_prob(params, hidden, event)
-        chunk_size = max(1, activations_limit // (hidden.shape[0] * size * num_units))
-
-        def chunk(carry: None, window: tuple[Array, Array]) -> tuple[None, Array]:
-            return carry, event_log_prob(params, *window)
-
-        return scan_chunks(chunk, None, (hidden, event), chunk_size)[1]
 
     def draw(
         params: Params,
@@ -142,7 +132,7 @@ def nade(
 
     return Distribution(
         init=init,
-        log_prob=log_prob,
+        log_prob=cut_in_time(log_prob, size * num_units, activations_limit),
         sample=sample,
         mode=mode,
         encode=encode_bits,

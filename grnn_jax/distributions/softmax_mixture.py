@@ -7,8 +7,8 @@ from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.cells.base import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT, categorical
+from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.recurrence.chunks import scan_chunks
 
 
 def mixture_of_softmaxes(
@@ -71,26 +71,15 @@ def mixture_of_softmaxes(
         projected = projected.reshape(*hidden.shape[:-1], num_components, hidden.shape[-1])
         return log_weights, dense(projected, params["kernel"], dtype) + params["bias"]
 
-    def event_log_prob(params: Params, hidden: Array, event: Array) -> Array:
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
         log_weights, scores = components(params, hidden)
         # A sum over a comparison, not a gather: its gradient is no scatter.
         chosen = jnp.arange(num_classes) == event[..., None, None]
         nats = jnp.where(chosen, scores, 0).sum(-1) - jax.nn.logsumexp(scores, -1)
         nats = jax.nn.logsumexp(log_weights + nats, -1)
         return jnp.where((event >= 0) & (event < num_classes), nats, jnp.nan)
-
-    def log_prob(
-        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
-    ) -> Float[Array, "..."]:
-        num_logits = num_components * num_classes
-        if hidden.ndim != 3 or event.size * num_logits <= logits_limit:
-            return event_log_prob(params, hidden, event)
-        chunk_size = max(1, logits_limit // (hidden.shape[0] * num_logits))
-
-        def chunk(carry: None, window: tuple[Array, Array]) -> tuple[None, Array]:
-            return carry, event_log_prob(params, *window)
-
-        return scan_chunks(chunk, None, (hidden, event), chunk_size)[1]
 
     def mixed(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... V"]:
         log_weights, scores = components(params, hidden)
@@ -111,4 +100,9 @@ def mixture_of_softmaxes(
     def mode(params: Params, hidden: Float[Array, "... H"]) -> Int[Array, "..."]:
         return mixed(params, hidden).argmax(-1).astype(jnp.int32)
 
-    return softmax._replace(init=init, log_prob=log_prob, sample=sample, mode=mode)
+    return softmax._replace(
+        init=init,
+        log_prob=cut_in_time(log_prob, num_components * num_classes, logits_limit),
+        sample=sample,
+        mode=mode,
+    )

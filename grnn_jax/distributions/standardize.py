@@ -1,7 +1,6 @@
 """What the families over real numbers share: units, bounded parameters, windows cut in time."""
 
 import inspect
-import math
 from collections.abc import Sequence
 
 import jax
@@ -11,17 +10,11 @@ import numpy as np
 from grnn_jax.array_types import (
     AnyArray,
     Array,
-    Callable,
     Float,
     Params,
     PRNGKey,
-    PyTree,
 )
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.recurrence.chunks import scan_chunks
-
-NUMBERS_LIMIT = 2**25
-"""Numbers held at once by a `log_prob` in each of its arrays; above it the window is cut."""
 
 LARGEST = 1e12
 """Standardised values are clipped to ± this: no square or gradient of one overflows float32."""
@@ -130,33 +123,3 @@ def init_layer(
     """A linear layer with LeCun-normal weights; `gain` multiplies the weights of each output."""
     kernel = jax.nn.initializers.lecun_normal()(key, (hidden_size, bias.size), jnp.float32)
     return {"kernel": kernel * jnp.asarray(gain, jnp.float32), "bias": bias}
-
-
-def cut_in_time(
-    event_log_prob: Callable[[Params, Array, PyTree], Array],
-    numbers: int,
-    limit: int = NUMBERS_LIMIT,
-) -> Callable[[Params, Array, PyTree], Array]:
-    """The same log-probabilities, in chunks over time where a window [B, T] is large.
-
-    Args:
-        event_log_prob: (params, hidden [..., H], event [...]) -> nats [...].
-        numbers: that it holds for each event.
-        limit: numbers to hold at once.
-
-    Returns:
-        The function; each chunk is computed again in the backward pass.
-    """
-
-    def log_prob(params: Params, hidden: Array, event: PyTree) -> Array:
-        events = math.prod(hidden.shape[:-1])
-        if hidden.ndim != 3 or events * numbers <= limit:
-            return event_log_prob(params, hidden, event)
-
-        def chunk(carry: None, window: tuple[Array, PyTree]) -> tuple[None, Array]:
-            return carry, event_log_prob(params, *window)
-
-        chunk_size = max(1, limit // (hidden.shape[0] * numbers))
-        return scan_chunks(chunk, None, (hidden, event), chunk_size)[1]
-
-    return log_prob

@@ -1,7 +1,6 @@
 """Ancestral sampling: draw x_{t+1} from p(· | x_≤t), feed it back, repeat."""
 
 import functools
-import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
-from grnn_jax.distributions.base import Distribution
+from grnn_jax.distributions.composition import sample_options
 from grnn_jax.likelihood import check_tokens, event_log_probs
 from grnn_jax.model import Carry, Model
 
@@ -267,7 +266,7 @@ def _family_options(
     model: Model, static: dict[str, int], options: dict[str, Any]
 ) -> dict[str, Any]:
     """The options that the family takes; names one that it does not, unless it changes nothing."""
-    known = sample_options(model.distribution)
+    known = sample_options(model.distribution.sample)
     for name in (*static, *options):
         if name not in known and not (name == "temperature" and np.all(options[name] == 1)):
             listed = ", ".join(known) or "none"
@@ -275,12 +274,6 @@ def _family_options(
                 f"{name} is not an option of this output distribution (it has {listed})"
             )
     return {name: value for name, value in options.items() if name in known}
-
-
-def sample_options(distribution: Distribution) -> tuple[str, ...]:
-    """The names of the options that a distribution's `sample` takes."""
-    parameters = inspect.signature(distribution.sample).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def _check_settings(num_samples, length, temperature, top_k, top_p) -> None:

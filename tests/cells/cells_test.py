@@ -1,6 +1,8 @@
 """Every cell against a NumPy float64 loop, flax's cell and PyTorch's layer."""
 
 import functools
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -225,3 +227,13 @@ def test_forget_bias():
 def test_wrong_settings_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_initialisation_of_many_large_matrices_comes_to_an_end():
+    # In a process of its own: as one batch of decompositions it stood still for ever.
+    code = (
+        "import jax; from grnn_jax import cells; "
+        "cell = cells.stack([cells.lstm(768) for _ in range(3)]); "
+        "jax.block_until_ready(jax.jit(lambda key: cell.init(key, 64))(jax.random.key(0)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

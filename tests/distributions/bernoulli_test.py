@@ -80,8 +80,8 @@ def test_frequencies_and_independence_of_rows():
 def test_bad_size():
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         distributions.bernoulli(0)
-    with pytest.raises(ValueError, match="mean must be greater than 0 and less than 1, got 1"):
-        distributions.bernoulli(3, mean=1)
+    with pytest.raises(ValueError, match="mean must be greater than 0 and less than 1, got 1.0"):
+        distributions.bernoulli(3, mean=1.0)
 
 
 def test_biases_start_at_the_mean():

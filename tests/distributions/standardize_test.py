@@ -11,9 +11,10 @@ import pytest
 from helpers import assert_trees_close, perturb
 from jax.test_util import check_grads
 
+from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.gaussian import gaussian
 from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
-from grnn_jax.distributions.standardize import bounded, compress, cut_in_time
+from grnn_jax.distributions.standardize import bounded, compress
 from grnn_jax.distributions.student_t import student_t
 
 H = 5
