@@ -24,6 +24,7 @@ import numpy as np
 from absl import logging
 from writers import WRITERS, write_folder
 from writers.sequences import BATCH_SIZE, DEFAULT_LENGTH, default_length, draw, held_out
+from writers.tables import events_until
 
 from grnn_jax import sampling
 from grnn_jax.config import MAX_SEED
@@ -110,7 +111,9 @@ def check_flags() -> None:
     Raises:
         InputError: a number is outside its range.
     """
-    lowest = {"num_samples": 1, "length": 1, "temperature": 0, "top_k": 0, "bias": 0}
+    lowest = {
+        "num_samples": 1, "length": 1, "temperature": 0, "top_k": 0, "bias": 0, "until": 0,
+    }  # fmt: skip
     for name, low in lowest.items():
         value = FLAGS[name].value
         if value is not None and not value >= low:
@@ -146,6 +149,7 @@ def write_sequences(
     length: int | None = None,
     seed: int = 0,
     log_probs: bool = False,
+    until: float | None = None,
     **options: Any,
 ) -> None:
     """Draws samples of a format other than text and lines, and writes them as it asks for.
@@ -159,11 +163,14 @@ def write_sequences(
         length: most events of a sample, its end included; None for `default_length`.
         seed: seed of the samples.
         log_probs: write one JSON object a sample instead: nats and num_events.
+        until: of events in time, the time at which a sample ends; None for its length alone.
         **options: of `sampling.sample`.
 
     Raises:
-        InputError: the format is not written to such a file.
+        InputError: the format is not written to such a file, or `until` does not fit.
     """
+    if until is not None and (run.codec.name != "events" or log_probs):
+        raise InputError("--until is for the events of --format=events, without --log_probs")
     codec, writer, path = run.codec, WRITERS[run.codec.name], os.path.expanduser(path)
     suffix = os.path.splitext(path)[1].lower()
     length = length or default_length(codec)
@@ -175,7 +182,19 @@ def write_sequences(
         raise InputError(f"--output: samples of {codec.name} need {wanted}, got {path}")
 
     def drawn() -> list:
-        return draw(run, num_samples=num_samples, length=length, seed=seed, options=options)
+        samples = draw(run, num_samples=num_samples, length=length, seed=seed, options=options)
+        if until is None:
+            return samples
+        ended = [events_until(sample.events, until) for sample in samples]
+        if short := sum(not reached for _, reached in ended):
+            logging.warning(
+                "%d of %d samples end before --until=%g: ask for a greater --length than %d",
+                short, num_samples, until, length,
+            )  # fmt: skip
+        return [
+            sample._replace(events=events)
+            for sample, (events, _) in zip(samples, ended, strict=True)
+        ]
 
     if to_file:
         with output(path) as file:
@@ -229,8 +248,11 @@ def main() -> None:
     if not run.codec.is_text:
         if FLAGS.prefix:
             raise InputError(f"--prefix is text, and the samples of this run are {run.codec.name}")
-        write_sequences(run, FLAGS.output, FLAGS.workdir, length=FLAGS.length, **values)
+        values |= {"length": FLAGS.length, "until": FLAGS.until}
+        write_sequences(run, FLAGS.output, FLAGS.workdir, **values)
         return
+    if FLAGS.until is not None:
+        raise InputError("--until is for the events of --format=events, without --log_probs")
     if FLAGS.prefix:
         run.codec.encode(FLAGS.prefix, "--prefix")  # Before --output is made.
     with output(FLAGS.output) as file:
@@ -251,6 +273,8 @@ if __name__ == "__main__":
     define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
     bias = "Draw strokes closer to the most probable ones, from 0 (not at all) up."
     define("float", "bias", 0.0, bias)
+    until = "Events in time: where a sample ends, in the unit of the times; empty: --length alone."
+    define("float", "until", None, until)
     define("integer", "seed", 0, "Seed; the same seed gives the same samples.")
     where = "File or folder; empty: standard output, for what needs a folder WORKDIR/samples."
     define("string", "output", "", where)

@@ -142,3 +142,25 @@ def test_char_rnn_split_validates_on_the_end_of_every_stream():
     train, valid = load("char_rnn_split").split("".join(streams) + tail)
     assert train == "".join(stream[: 38 * 50] for stream in streams)
     assert valid == "".join(stream[38 * 50 :] for stream in streams)
+
+
+def test_marginals_of_events(tmp_path):
+    # Sequences observed until 10, 4 and 6: three at risk at time 2, two at times 5 and 6.
+    (tmp_path / "data.csv").write_text(
+        "sequence,time,treatment,end\n1,2,yes,10\n1,5,yes,10\n2,,no,4\n3,6,no,6\n"
+    )
+    (tmp_path / "samples.csv").write_text("sequence,time,treatment\n0,1,yes\n1,7.5,no\n")
+    ended = run_script(
+        "event_marginals.py", f"--data={tmp_path}/data.csv", f"--samples={tmp_path}/samples.csv",
+        "--num_samples=2", "--until=10",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[2:] == [
+        "| mean number of events up to 2 | 0.333 | 0.500 |",
+        "| mean number of events up to 4 | 0.333 | 0.500 |",
+        "| mean number of events up to 6 | 1.333 | 0.500 |",
+        "| mean number of events up to 8 | 1.333 | 1.000 |",
+        "| mean number of events up to 10 | 1.333 | 1.000 |",
+        "| share of treatment no | 0.333 | 0.500 |",
+        "| share of treatment yes | 0.667 | 0.500 |",
+    ]

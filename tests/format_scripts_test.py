@@ -120,6 +120,8 @@ def test_learning_curves_of_two_runs(run, rolls_run, molecules_run, folder):
         (["sample", "--workdir=rolls", "--bias=1"], ["--bias", "it has --temperature"]),
         (["sample", "--workdir=molecules", "--bias=1"], ["--bias", "--top_k", "--top_p"]),
         (["sample", "--workdir=rolls", "--bias=-1"], ["--bias", "at least 0", "-1"]),
+        (["sample", "--workdir=rolls", "--until=3"], ["--until", "--format=events"]),
+        (["sample", "--workdir=molecules", "--until=3"], ["--until", "--format=events"]),
         (["sample", "--workdir=rolls", "--output=x.mid"], ["--output", "a folder", "x.mid"]),
         (["sample", "--workdir=rolls", "--length=2", "--output=rolls.npz/x"], ["rolls.npz/x"]),
         (["sample", "--workdir=molecules", "--prefix=C[Xe]"], ["column 2", "'[Xe]'"]),

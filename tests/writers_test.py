@@ -186,6 +186,17 @@ def test_a_wait_for_nothing_is_no_row():
     assert file.getvalue() == "sequence,t\n0,1\n0,3\n1,1\n1,3\n"
 
 
+@pytest.mark.parametrize(
+    ("time", "kept", "reached"), [(0.5, 0, True), (3, 2, True), (6.9, 2, True), (7, 3, False)]
+)
+def test_a_sample_ends_at_a_time(time, kept, reached):
+    waits = {"wait": np.float32([1, 2, 4]), "censored": np.zeros(3, bool)}
+    events, goes_so_far = tables.events_until({"wait": waits, "mark": np.arange(3)}, time)
+    assert goes_so_far is reached
+    np.testing.assert_array_equal(events["mark"], np.arange(kept))
+    np.testing.assert_array_equal(events["wait"]["wait"], waits["wait"][:kept])
+
+
 @pytest.mark.parametrize("name", ["s.csv", "s.npz"])
 def test_series_read_back_are_the_samples(tmp_path, name):
     rng = np.random.default_rng(0)

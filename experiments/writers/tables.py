@@ -23,6 +23,13 @@ def _events(events: Events) -> tuple[np.ndarray, Events]:
     return np.cumsum(events["wait"]["wait"], dtype=np.float64), events
 
 
+def events_until(events: Events, time: float) -> tuple[Events, bool]:
+    """The events of a sample that happened up to a time, and whether the sample goes so far."""
+    times = np.cumsum(np.asarray(events["wait"]["wait"], np.float64))
+    kept = int((times <= time).sum())
+    return map_events(lambda leaf: np.asarray(leaf)[:kept], events), kept < len(times)
+
+
 def _rows(codec: TableCodec, events: Events) -> Iterator[list[str]]:
     """The cells of a sample, without its name; nine digits give a float32 back."""
     if isinstance(codec, SeriesCodec):
