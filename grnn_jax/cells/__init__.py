@@ -1,7 +1,8 @@
 """Recurrent cells: tuples of pure functions, one file each."""
 
-from grnn_jax.cells.base import Cell, Gated, Layered, count_parameters, gated_cell
+from grnn_jax.cells.base import Cell, Gated, Layered, Linear, count_parameters
 from grnn_jax.cells.elman import elman
+from grnn_jax.cells.gated import gated_cell
 from grnn_jax.cells.gru import gru
 from grnn_jax.cells.lstm import lstm
 from grnn_jax.cells.stack import stack
@@ -14,6 +15,7 @@ __all__ = [
     "Cell",
     "Gated",
     "Layered",
+    "Linear",
     "count_parameters",
     "elman",
     "gated_cell",

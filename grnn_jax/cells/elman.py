@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, PyTree, State
-from grnn_jax.cells.base import Cell, concatenate_biases, gated_cell
+from grnn_jax.cells.base import Cell
+from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 

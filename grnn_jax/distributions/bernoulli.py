@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey, UInt8
-from grnn_jax.cells.base import dense
+from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.base import dense
+from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import truncate

@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from grnn_jax.array_types import AnyArray, Array, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.base import dense
+from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 
 LOG_RATE_LIMIT = 20.0

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
-from grnn_jax.cells.base import dense
+from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.composition import (
     declare_options,

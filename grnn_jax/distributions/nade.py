@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, UInt8
-from grnn_jax.cells.base import dense
+from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bernoulli import bit_log_probs, draw_bits, encode_bits, initial_bias
 from grnn_jax.distributions.chunked import cut_in_time

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.base import dense
+from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
 from grnn_jax.distributions.standardize import init_layer

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
-from grnn_jax.cells.base import dense
+from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.gaussian import affine_layer

@@ -6,15 +6,15 @@ backwards; the gradient of V is one large matmul after it.
 """
 
 import functools
+import operator
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Params, State
-from grnn_jax.cells.base import (
-    Cell,
-    Gated,
+from grnn_jax.cells.base import Cell, Gated
+from grnn_jax.cells.products import (
     cast_kernel,
     dense,
     heads_einsum,
@@ -78,7 +78,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
             if reset_t is not None:
                 state = where_reset(reset_t, initial_state, state)
             recurrent = recurrent_product(kernel, state[0], num_gates, gated.dtype)
-            state = pointwise(weights, split_gates(projected_t, num_gates), recurrent, state)
+            state = pointwise(weights, split_gates(projected_t, gated.num_inputs), recurrent, state)
             return state, (state, recurrent if save_recurrent else None)
 
         final_state, (states, recurrent) = jax.lax.scan(step, state, (projected, reset))
@@ -102,11 +102,13 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
             d_state, d_initial, d_weights = carry
             d_output, projected_t, recurrent_t, before_t, reset_t = inputs
             d_state = (d_state[0] + d_output, *d_state[1:])
-            gates = split_gates(projected_t, num_gates)
+            gates = split_gates(projected_t, gated.num_inputs)
             _, pullback = jax.vjp(pointwise, weights, gates, recurrent_t, before_t)
             d_weights_t, d_gates, d_recurrent, d_before = pullback(d_state)
             # Where x and r only enter as x + r their gradients are one array: keep it once.
-            shared = all(a is b for a, b in zip(d_gates, d_recurrent, strict=True))
+            shared = len(d_gates) == len(d_recurrent) and all(
+                map(operator.is_, d_gates, d_recurrent)
+            )
             d_recurrent = _merge_gates(d_recurrent, gated.num_heads)
             d_projected = None if shared and gated.num_heads == 1 else jnp.concatenate(d_gates, -1)
             d_hidden = d_before[0] + _transposed_product(narrow, d_recurrent)

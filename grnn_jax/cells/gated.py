@@ -1,0 +1,119 @@
+"""How to build a gated cell from one pointwise function."""
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, PyTree, State
+from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Gated
+from grnn_jax.cells.products import dense, recurrent_product, split_gates
+
+
+def recurrent_initializer(
+    key: PRNGKey, num_heads: int, head_width: int, num_gates: int
+) -> Float[Array, "heads D GD"]:
+    """Orthogonal V, each D x D block of each gate by itself (Saxe et al. 2014)."""
+    orthogonal = jax.nn.initializers.orthogonal()
+    keys = jax.random.split(key, num_heads * num_gates)
+    # One after another: a batched decomposition of large blocks can stand still for ever on a CPU,
+    # as if its parts waited for threads that the rest of the computation holds.
+    blocks = jax.lax.map(lambda key: orthogonal(key, (head_width, head_width), jnp.float32), keys)
+    blocks = blocks.reshape(num_heads, num_gates, head_width, head_width)
+    return blocks.transpose(0, 2, 1, 3).reshape(num_heads, head_width, num_gates * head_width)
+
+
+def gated_cell(
+    *,
+    hidden_size: int,
+    num_heads: int,
+    num_gates: int,
+    num_states: int,
+    pointwise: Callable[[PyTree, tuple, tuple, State], State],
+    bias: Callable[[], Float[Array, " GH"]],
+    pointwise_init: Callable[[], Params] = dict,
+    dtype: DType = jnp.float32,
+    learned_initial_state: bool = False,
+    elementwise: bool = True,
+) -> Cell:
+    """A `Cell` from its elementwise step.
+
+    The projected input is U x_t + b and the recurrent input is V h_{t-1}; gates are stored
+    side by side in U [X, G·H], V [heads, D, G·D] and b [G·H].
+
+    Args:
+        hidden_size: H.
+        num_heads: heads of a block-diagonal V; 1 is dense.
+        num_gates: G.
+        num_states: arrays in the recurrent state, the output first.
+        pointwise: see `Gated`.
+        bias: makes the initial b.
+        pointwise_init: makes the parameters that `pointwise` reads besides its inputs.
+        dtype: compute dtype of the matmuls.
+        learned_initial_state: whether the initial state is a parameter (else zeros).
+        elementwise: see `Gated`.
+
+    Returns:
+        The cell, with its `gated` structure declared.
+
+    Raises:
+        ValueError: if a size is not positive or num_heads does not divide hidden_size.
+    """
+    if hidden_size < 1:
+        raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")
+    if num_heads < 1 or hidden_size % num_heads:
+        raise ValueError(f"num_heads must divide hidden_size={hidden_size}, got {num_heads}")
+
+    def init(key: PRNGKey, input_size: int) -> Params:
+        input_key, recurrent_key = jax.random.split(key)
+        params = {
+            "input_kernel": jax.nn.initializers.lecun_normal()(
+                input_key, (input_size, num_gates * hidden_size), jnp.float32
+            ),
+            RECURRENT_KERNEL: recurrent_initializer(
+                recurrent_key, num_heads, hidden_size // num_heads, num_gates
+            ),
+            "bias": bias(),
+        }
+        if learned_initial_state:
+            params["initial_state"] = jnp.zeros((num_states, hidden_size), jnp.float32)
+        return params | pointwise_init()
+
+    def initial_state(params: Params, batch_size: int) -> State:
+        if learned_initial_state:
+            rows = params["initial_state"]
+        else:
+            rows = jnp.zeros((num_states, hidden_size), params["bias"].dtype)
+        return tuple(jnp.broadcast_to(row, (batch_size, hidden_size)) for row in rows)
+
+    def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
+        return dense(inputs, params["input_kernel"], dtype) + params["bias"]
+
+    def recurrent_kernel(params: Params) -> Float[Array, "heads D GD"]:
+        return params[RECURRENT_KERNEL]
+
+    pointwise_names = tuple(pointwise_init())
+
+    def pointwise_weights(params: Params) -> Params:
+        return {name: params[name] for name in pointwise_names}
+
+    def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
+        recurrent = recurrent_product(recurrent_kernel(params), state[0], num_gates, dtype)
+        projected = split_gates(projected_t, num_gates)
+        state = pointwise(pointwise_weights(params), projected, recurrent, state)
+        return state, state[0]
+
+    gated = Gated(
+        num_heads=num_heads,
+        num_gates=num_gates,
+        num_inputs=num_gates,
+        dtype=dtype,
+        recurrent_kernel=recurrent_kernel,
+        pointwise=pointwise,
+        pointwise_weights=pointwise_weights,
+        elementwise=elementwise,
+    )
+    return Cell(init, initial_state, project, step, hidden_size, gated=gated)
+
+
+def concatenate_biases(hidden_size: int, *values: float) -> Float[Array, " GH"]:
+    """The initial bias: one value for each gate."""
+    return jnp.concatenate([jnp.full((hidden_size,), value, jnp.float32) for value in values])
