@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Inexact, Int, Key, PyTree, UInt8
 
 Params = dict[str, Any]
 """Nested dictionary of parameter arrays."""
@@ -35,6 +35,7 @@ __all__ = [
     "Callable",
     "DType",
     "Float",
+    "Inexact",
     "Int",
     "Key",
     "PRNGKey",

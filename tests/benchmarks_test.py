@@ -164,3 +164,11 @@ def test_marginals_of_events(tmp_path):
         "| share of treatment no | 0.333 | 0.500 |",
         "| share of treatment yes | 0.667 | 0.500 |",
     ]
+
+
+def test_methods_of_the_linear_scan():
+    ended = run_script("linear_scan.py", "--repeats=1", "--lengths=5,9", "--sizes=1x3")
+    assert ended.returncode == 0, ended.stderr
+    rows = [line.split("|")[1].strip() for line in ended.stdout.splitlines() if line[:1] == "|"]
+    assert rows[0] == "B 1, H 3: ms"
+    assert rows[2:] == ["scan", "sequential", "chunked", "parallel"]

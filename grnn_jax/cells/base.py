@@ -94,9 +94,6 @@ class Cell(NamedTuple):
         gated: structure declared for the engines that can use it, or None.
         linear: likewise, for a cell that is linear in its state.
         layered: likewise, for a stack of cells.
-        randomize: (key, projected [T, B, P], step [T, B]) -> projected, the cell's own noise in
-            training (zoneout), or None. Equal `step` in a row means an equal draw; `project`
-            alone gives the deterministic cell.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -107,7 +104,6 @@ class Cell(NamedTuple):
     gated: Gated | None = None
     linear: Linear | None = None
     layered: Layered | None = None
-    randomize: Callable[[PRNGKey, Array, Array], Array] | None = None
 
 
 def count_parameters(params: PyTree) -> int:

@@ -12,6 +12,7 @@ from grnn_jax.recurrence.base import Engine
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.fused import fused_engine
+from grnn_jax.recurrence.linear import linear_engine
 from grnn_jax.recurrence.scan import scan_engine
 from grnn_jax.recurrence.tokens import Tokens, project_inputs
 
@@ -19,6 +20,7 @@ ENGINES: dict[str, Engine] = {
     "scan": scan_engine,
     "fused": fused_engine,
     "fused_recompute": functools.partial(fused_engine, save_recurrent=False),
+    "linear": linear_engine,
 }
 """Engines that a flag can name, besides "auto"; a new engine is one file and one line here."""
 
@@ -55,7 +57,8 @@ def unroll(
         engine: "scan", the reference, any JAX transformation (forward mode in float32 or wider
             only); "fused", gated cells, reverse mode and vmap only (no `jvp`);
             "fused_recompute", the same with V h_{t-1} computed again in the backward pass
-            instead of kept; "auto", see `choose_engine`.
+            instead of kept; "linear", cells linear in their state, all steps at once, reverse mode
+            and vmap only; "auto", see `choose_engine`.
         key: switches dropout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
@@ -92,9 +95,9 @@ def unroll(
 def choose_engine(cell: Cell, platform: str) -> str:
     """The engine that "auto" runs a single layer with.
 
-    Cells without gated structure take the scan. On a CPU the scan was measured faster for narrow
-    layers of several gates (benchmarks/RESULTS.md), the fused engine for all others; on other
-    platforms, where nothing was measured yet, gated cells take the fused engine.
+    Linear cells take the linear engine, cells without a structure the scan. Of gated cells, narrow
+    ones of several gates were measured faster with the scan on a CPU (benchmarks/RESULTS.md), all
+    others with the fused engine; nothing was measured yet on other platforms, where they take it.
 
     Args:
         cell: a cell, not a stack.
@@ -103,6 +106,8 @@ def choose_engine(cell: Cell, platform: str) -> str:
     Returns:
         A name in `ENGINES`.
     """
+    if cell.linear is not None:
+        return "linear"
     if cell.gated is None:
         return "scan"
     narrow = cell.gated.num_gates > 1 and cell.hidden_size < CPU_FUSED_HIDDEN_SIZE

@@ -254,6 +254,8 @@ def test_auto_chooses_by_platform_structure_and_size():
         ("cpu", cells.lstm(512), "fused"),
         ("cpu", cells.elman(128), "fused"),
         ("gpu", cells.gru(128), "fused"),
+        ("cpu", cells.min_gru(128), "linear"),
+        ("gpu", cells.min_lstm(128), "linear"),
         ("gpu", cells.gru(128)._replace(gated=None), "scan"),
     ):
         assert choose_engine(cell, platform) == engine

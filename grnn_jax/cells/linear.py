@@ -1,0 +1,74 @@
+"""How to build a cell that is linear in its state from its coefficients."""
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, State
+from grnn_jax.cells.base import Cell, Linear
+from grnn_jax.cells.products import dense, split_gates
+
+
+def linear_cell(
+    *,
+    hidden_size: int,
+    num_gates: int,
+    coefficients: Callable[..., tuple[Array, Array]],
+    bias: Callable[[], Float[Array, " GH"]],
+    dtype: DType = jnp.float32,
+    learned_initial_state: bool = False,
+) -> Cell:
+    """A `Cell` whose gates see the input alone, and whose output is its state.
+
+        a_t, b_t = coefficients(x_t),   h_t = a_t ⊙ h_{t-1} + b_t
+
+    The projected input is U x_t + b; gates are stored side by side in U [X, G·H] and b [G·H].
+
+    Args:
+        hidden_size: H.
+        num_gates: G.
+        coefficients: from G arrays [..., H] to a and b [..., H].
+        bias: makes the initial b.
+        dtype: compute dtype of the matmul.
+        learned_initial_state: whether the initial state is a parameter (else zeros).
+
+    Returns:
+        The cell, with its `linear` structure declared.
+
+    Raises:
+        ValueError: if hidden_size is not positive.
+    """
+    if hidden_size < 1:
+        raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")
+
+    def init(key: PRNGKey, input_size: int) -> Params:
+        kernel = jax.nn.initializers.lecun_normal()(
+            key, (input_size, num_gates * hidden_size), jnp.float32
+        )
+        params = {"input_kernel": kernel, "bias": bias()}
+        if learned_initial_state:
+            params["initial_state"] = jnp.zeros((1, hidden_size), jnp.float32)
+        return params
+
+    def initial_state(params: Params, batch_size: int) -> State:
+        if learned_initial_state:
+            row = params["initial_state"][0]
+        else:
+            row = jnp.zeros((hidden_size,), params["bias"].dtype)
+        return (jnp.broadcast_to(row, (batch_size, hidden_size)),)
+
+    def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
+        return dense(inputs, params["input_kernel"], dtype) + params["bias"]
+
+    def coefficients_of(params: Params, projected: Array) -> tuple[Array, Array]:
+        return coefficients(*split_gates(projected, num_gates))
+
+    def readout(params: Params, hidden: Array, projected: Array) -> Array:
+        return hidden
+
+    def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
+        decay, update = coefficients_of(params, projected_t)
+        hidden = decay * state[0] + update
+        return (hidden,), hidden
+
+    linear = Linear(coefficients_of, readout)
+    return Cell(init, initial_state, project, step, hidden_size, linear=linear)
