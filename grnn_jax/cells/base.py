@@ -23,14 +23,15 @@ class Gated(NamedTuple):
 
     Attributes:
         num_heads: heads of width D = H / num_heads; 1 is a dense V.
-        num_gates: G, the blocks of width H in r_t.
+        num_gates: G, the blocks of width H in r_t; 0 where no units are mixed, and the recurrence
+            is in `pointwise` alone.
         num_inputs: the blocks of width H in x_t.
         dtype: compute dtype of the recurrent matmul, see `cast_kernel`.
-        recurrent_kernel: params -> V [heads, D, G·D].
+        recurrent_kernel: params -> V [heads, D, G·D]; not called for G = 0.
         pointwise: the elementwise step.
         pointwise_weights: params -> the parameters `pointwise` reads, arrays [H] (or none).
-        elementwise: whether `pointwise` acts on every unit by itself; with num_heads = H the
-            step's Jacobian is then one small block for each unit.
+        elementwise: whether `pointwise` acts on every unit by itself; with G = 0 or num_heads = H
+            the step's Jacobian is then one small block for each unit.
     """
 
     num_heads: int

@@ -30,6 +30,7 @@ def gated_cell(
     pointwise: Callable[[PyTree, tuple, tuple, State], State],
     bias: Callable[[], Float[Array, " GH"]],
     pointwise_init: Callable[[], Params] = dict,
+    num_recurrent_gates: int | None = None,
     dtype: DType = jnp.float32,
     learned_initial_state: bool = False,
     elementwise: bool = True,
@@ -47,6 +48,8 @@ def gated_cell(
         pointwise: see `Gated`.
         bias: makes the initial b.
         pointwise_init: makes the parameters that `pointwise` reads besides its inputs.
+        num_recurrent_gates: gates of V where they are not as many as those of U; 0 for a cell
+            without V, whose `pointwise` does all.
         dtype: compute dtype of the matmuls.
         learned_initial_state: whether the initial state is a parameter (else zeros).
         elementwise: see `Gated`.
@@ -62,17 +65,20 @@ def gated_cell(
     if num_heads < 1 or hidden_size % num_heads:
         raise ValueError(f"num_heads must divide hidden_size={hidden_size}, got {num_heads}")
 
+    recurrent_gates = num_gates if num_recurrent_gates is None else num_recurrent_gates
+
     def init(key: PRNGKey, input_size: int) -> Params:
         input_key, recurrent_key = jax.random.split(key)
         params = {
             "input_kernel": jax.nn.initializers.lecun_normal()(
                 input_key, (input_size, num_gates * hidden_size), jnp.float32
             ),
-            RECURRENT_KERNEL: recurrent_initializer(
-                recurrent_key, num_heads, hidden_size // num_heads, num_gates
-            ),
             "bias": bias(),
         }
+        if recurrent_gates:
+            params[RECURRENT_KERNEL] = recurrent_initializer(
+                recurrent_key, num_heads, hidden_size // num_heads, recurrent_gates
+            )
         if learned_initial_state:
             params["initial_state"] = jnp.zeros((num_states, hidden_size), jnp.float32)
         return params | pointwise_init()
@@ -96,14 +102,17 @@ def gated_cell(
         return {name: params[name] for name in pointwise_names}
 
     def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
-        recurrent = recurrent_product(recurrent_kernel(params), state[0], num_gates, dtype)
+        recurrent: tuple[Array, ...] = ()
+        if recurrent_gates:
+            kernel = recurrent_kernel(params)
+            recurrent = recurrent_product(kernel, state[0], recurrent_gates, dtype)
         projected = split_gates(projected_t, num_gates)
         state = pointwise(pointwise_weights(params), projected, recurrent, state)
         return state, state[0]
 
     gated = Gated(
         num_heads=num_heads,
-        num_gates=num_gates,
+        num_gates=recurrent_gates,
         num_inputs=num_gates,
         dtype=dtype,
         recurrent_kernel=recurrent_kernel,

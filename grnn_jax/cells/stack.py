@@ -61,7 +61,7 @@ def stack(
         raise ValueError(f"residual layers must have one hidden_size, got {widths}")
     if any(cell.layered for cell in cells):
         raise ValueError("cells must be single layers, got a stack inside a stack")
-    if recurrent_dropout and not all(cell.gated for cell in cells):
+    if recurrent_dropout and not all(cell.gated and cell.gated.num_gates for cell in cells):
         raise ValueError("recurrent_dropout needs cells with a recurrent kernel")
     layered = Layered(cells, residual, layer_norm, dropout, dropout_per, recurrent_dropout)
 

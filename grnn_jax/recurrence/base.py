@@ -1,19 +1,28 @@
 """What every engine receives and returns, and the reset of a state."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, PyTree, State
+from grnn_jax.cells.base import Cell
 
-Engine = Callable[..., tuple[Array, State]]
-"""An engine runs one cell (not a stack) over a window:
 
-    engine(cell, params, projected, state, reset, initial_state) -> (outputs, final_state)
+class Engine(NamedTuple):
+    """How one cell (not a stack) is run over a window.
 
-`projected` [T, B, P] and `outputs` [T, B, H] are time-major, `reset` is [T, B] or None.
-"""
+    Attributes:
+        run: (cell, params, projected, state, reset, initial_state) -> (outputs, final_state);
+            `projected` [T, B, P] and `outputs` [T, B, H] are time-major, `reset` is [T, B] or None.
+        supports: whether the engine can run this cell.
+        needs: what it needs of a cell, in words that end "the engine needs a cell …".
+    """
+
+    run: Callable[..., tuple[Array, State]]
+    supports: Callable[[Cell], bool]
+    needs: str
 
 
 def where_reset(reset: Bool[Array, "... B"], initial: PyTree, state: PyTree) -> PyTree:

@@ -62,7 +62,8 @@ def fused_engine(
     gated = cell.gated
     if gated is None:
         raise ValueError("the fused engine needs a cell with gated structure; use 'scan'")
-    kernel, weights = gated.recurrent_kernel(params), gated.pointwise_weights(params)
+    kernel = gated.recurrent_kernel(params) if gated.num_gates else None
+    weights = gated.pointwise_weights(params)
     run = _fused(gated, save_recurrent)
     return run(kernel, weights, projected, state, initial_state, reset)
 
@@ -72,12 +73,17 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
     """The function of one cell that carries its own gradient."""
     pointwise, num_gates = gated.pointwise, gated.num_gates
 
+    def multiply(kernel: Array | None, hidden: Array) -> tuple[Array, ...]:
+        if kernel is None:
+            return ()
+        return recurrent_product(kernel, hidden, num_gates, gated.dtype)
+
     def forward(kernel, weights, projected, state, initial_state, reset):
         def step(state: State, inputs: tuple):
             projected_t, reset_t = inputs
             if reset_t is not None:
                 state = where_reset(reset_t, initial_state, state)
-            recurrent = recurrent_product(kernel, state[0], num_gates, gated.dtype)
+            recurrent = multiply(kernel, state[0])
             state = pointwise(weights, split_gates(projected_t, gated.num_inputs), recurrent, state)
             return state, (state, recurrent if save_recurrent else None)
 
@@ -88,7 +94,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
     def backward(residuals, cotangents):
         kernel, weights, projected, state, initial_state, reset, states, recurrent = residuals
         d_outputs, d_final = cotangents
-        narrow = cast_kernel(kernel, gated.dtype)
+        narrow = None if kernel is None else cast_kernel(kernel, gated.dtype)
         before = tuple(
             jnp.concatenate([first[None].astype(later.dtype), later[:-1]])
             for first, later in zip(state, states, strict=True)
@@ -96,7 +102,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
         if reset is not None:
             before = where_reset(reset, initial_state, before)
         if recurrent is None:
-            recurrent = recurrent_product(kernel, before[0], num_gates, gated.dtype)
+            recurrent = multiply(kernel, before[0])
 
         def step(carry: tuple, inputs: tuple):
             d_state, d_initial, d_weights = carry
@@ -109,10 +115,11 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
             shared = len(d_gates) == len(d_recurrent) and all(
                 map(operator.is_, d_gates, d_recurrent)
             )
-            d_recurrent = _merge_gates(d_recurrent, gated.num_heads)
             d_projected = None if shared and gated.num_heads == 1 else jnp.concatenate(d_gates, -1)
-            d_hidden = d_before[0] + _transposed_product(narrow, d_recurrent)
-            d_before = (d_hidden, *d_before[1:])
+            if narrow is not None:
+                d_recurrent = _merge_gates(d_recurrent, gated.num_heads)
+                d_hidden = d_before[0] + _transposed_product(narrow, d_recurrent)
+                d_before = (d_hidden, *d_before[1:])
             d_weights = jax.tree.map(jnp.add, d_weights, d_weights_t)
             if reset_t is not None:
                 zeros = jax.tree.map(jnp.zeros_like, d_before)
@@ -132,7 +139,9 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
         )
         if d_projected is None:
             d_projected = d_recurrent
-        d_kernel = _kernel_gradient(narrow, before[0], d_recurrent).astype(kernel.dtype)
+        d_kernel = None
+        if narrow is not None:
+            d_kernel = _kernel_gradient(narrow, before[0], d_recurrent).astype(kernel.dtype)
         return d_kernel, d_weights, d_projected, d_state, d_initial, None
 
     @jax.custom_vjp

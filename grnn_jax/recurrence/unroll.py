@@ -1,31 +1,15 @@
 """`unroll`: one signature for every engine, for single cells and stacks."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.stack import drop_recurrent_kernel, normalise
-from grnn_jax.recurrence.base import Engine
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
-from grnn_jax.recurrence.fused import fused_engine
-from grnn_jax.recurrence.linear import linear_engine
-from grnn_jax.recurrence.scan import scan_engine
+from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
 from grnn_jax.recurrence.tokens import Tokens, project_inputs
-
-ENGINES: dict[str, Engine] = {
-    "scan": scan_engine,
-    "fused": fused_engine,
-    "fused_recompute": functools.partial(fused_engine, save_recurrent=False),
-    "linear": linear_engine,
-}
-"""Engines that a flag can name, besides "auto"; a new engine is one file and one line here."""
-
-CPU_FUSED_HIDDEN_SIZE = 512
-"""From this width on the fused engine was the faster one for every cell, on two CPU cores."""
 
 
 def unroll(
@@ -58,7 +42,7 @@ def unroll(
             only); "fused", gated cells, reverse mode and vmap only (no `jvp`);
             "fused_recompute", the same with V h_{t-1} computed again in the backward pass
             instead of kept; "linear", cells linear in their state, all steps at once, reverse mode
-            and vmap only; "auto", see `choose_engine`.
+            and vmap only; "auto", see `explain_engine`.
         key: switches dropout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
@@ -90,28 +74,6 @@ def unroll(
 
     state, outputs = scan_chunks(run, state, (values, reset, index), chunk_size)
     return outputs, state
-
-
-def choose_engine(cell: Cell, platform: str) -> str:
-    """The engine that "auto" runs a single layer with.
-
-    Linear cells take the linear engine, cells without a structure the scan. Of gated cells, narrow
-    ones of several gates were measured faster with the scan on a CPU (benchmarks/RESULTS.md), all
-    others with the fused engine; nothing was measured yet on other platforms, where they take it.
-
-    Args:
-        cell: a cell, not a stack.
-        platform: "cpu", "gpu" or "tpu", as `jax.default_backend()` says.
-
-    Returns:
-        A name in `ENGINES`.
-    """
-    if cell.linear is not None:
-        return "linear"
-    if cell.gated is None:
-        return "scan"
-    narrow = cell.gated.num_gates > 1 and cell.hidden_size < CPU_FUSED_HIDDEN_SIZE
-    return "scan" if platform == "cpu" and narrow else "fused"
 
 
 def run_window(
@@ -170,8 +132,13 @@ def _run_layer(
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One layer over a time-major window."""
     if engine == "auto":
-        engine = choose_engine(cell, jax.default_backend())
+        engine = explain_engine(cell).engine
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
+    if not ENGINES[engine].supports(cell):
+        raise ValueError(
+            f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by "
+            f"{', '.join(supported_engines(cell))}"
+        )
     projected = project_inputs(cell, params, inputs)
-    return ENGINES[engine](cell, params, projected, state, reset, initial_state)
+    return ENGINES[engine].run(cell, params, projected, state, reset, initial_state)

@@ -9,8 +9,8 @@ from helpers import CELLS, assert_trees_close, perturb, to_numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grnn_jax import Tokens, cells, unroll
-from grnn_jax.recurrence import choose_engine
+from grnn_jax import Tokens, cells, explain_engine, unroll
+from grnn_jax.recurrence import supported_engines
 
 
 def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_size=None):
@@ -258,14 +258,19 @@ def test_auto_chooses_by_platform_structure_and_size():
         ("gpu", cells.min_lstm(128), "linear"),
         ("gpu", cells.gru(128)._replace(gated=None), "scan"),
     ):
-        assert choose_engine(cell, platform) == engine
+        choice = explain_engine(cell, platform)
+        assert choice.engine == engine and choice.reason
+        assert engine in supported_engines(cell)
+    assert "linear" not in supported_engines(cells.lstm(4))
+    with pytest.raises(ValueError, match="cell must be a single layer, got a stack"):
+        explain_engine(cells.stack([cells.lstm(4)]))
 
 
 def test_fused_refuses_a_cell_without_gated_structure():
     plain = cells.lstm(4)._replace(gated=None)
     params = plain.init(jax.random.key(0), 3)
     inputs, state = jnp.ones((2, 5, 3)), plain.initial_state(params, 2)
-    with pytest.raises(ValueError, match="needs a cell with gated structure"):
+    with pytest.raises(ValueError, match="needs a cell with gated structure; .* run by scan$"):
         unroll(plain, params, inputs, state, engine="fused")
     expected, _ = unroll(cells.lstm(4), params, inputs, state, engine="scan")
     outputs, _ = unroll(plain, params, inputs, state)
