@@ -86,9 +86,11 @@ def event_log_probs(
         )
         if model.skip_input:
             encoded = lookup(table, previous) if isinstance(inputs, Tokens) else inputs
-            hidden = jnp.concatenate([hidden, encoded], -1)
+            hidden = jnp.concatenate([hidden, jnp.swapaxes(encoded, 0, 1)], -1)
+        # Time-major to the end: the events are small, and `hidden` is not.
+        events = jax.tree.map(lambda array: jnp.swapaxes(array, 0, 1), events)
         log_probs = model.distribution.log_prob(params["distribution"], hidden, events)
-        return state, jnp.where(mask, log_probs, 0)
+        return state, jnp.where(mask, log_probs.T, 0)
 
     window = (events, previous, started, mask, reset, index)
     state, log_probs = scan_chunks(chunk, carry.cell_state, window, model.chunk_size)

@@ -32,6 +32,10 @@ class Gated(NamedTuple):
         pointwise_weights: params -> the parameters `pointwise` reads, arrays [H] (or none).
         elementwise: whether `pointwise` acts on every unit by itself; with G = 0 or num_heads = H
             the step's Jacobian is then one small block for each unit.
+        additive: whether `pointwise` reads x_t and r_t as the sums x_t + r_t alone, so that an
+            engine keeps one of them for the backward pass; needs num_inputs = num_gates.
+        project_gates: (params, inputs [..., X]) -> the blocks of `project` as separate arrays
+            [..., H], where that is cheaper than to cut them apart; or None.
     """
 
     num_heads: int
@@ -42,6 +46,8 @@ class Gated(NamedTuple):
     pointwise: Callable[[PyTree, tuple, tuple, State], State]
     pointwise_weights: Callable[[Params], PyTree]
     elementwise: bool = True
+    additive: bool = False
+    project_gates: Callable[[Params, Array], tuple[Array, ...]] | None = None
 
 
 class Linear(NamedTuple):

@@ -57,4 +57,5 @@ def elman(
         bias=functools.partial(concatenate_biases, hidden_size, 0.0),
         learned_initial_state=learned_initial_state,
         dtype=dtype,
+        additive=True,
     )

@@ -34,6 +34,7 @@ def gated_cell(
     dtype: DType = jnp.float32,
     learned_initial_state: bool = False,
     elementwise: bool = True,
+    additive: bool = False,
 ) -> Cell:
     """A `Cell` from its elementwise step.
 
@@ -53,6 +54,7 @@ def gated_cell(
         dtype: compute dtype of the matmuls.
         learned_initial_state: whether the initial state is a parameter (else zeros).
         elementwise: see `Gated`.
+        additive: see `Gated`.
 
     Returns:
         The cell, with its `gated` structure declared.
@@ -93,6 +95,18 @@ def gated_cell(
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
         return dense(inputs, params["input_kernel"], dtype) + params["bias"]
 
+    def project_gates(params: Params, inputs: Float[Array, "... X"]) -> tuple[Array, ...]:
+        # Barriers keep the products apart, and apart from the bias: XLA's CPU backend would join
+        # them into one, whose parts it then copies out element by element.
+        barrier = jax.lax.optimization_barrier
+        kernels = barrier(split_gates(params["input_kernel"], num_gates))
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        gates = [
+            barrier(dense(rows, kernel, dtype)) + bias
+            for kernel, bias in zip(kernels, split_gates(params["bias"], num_gates), strict=True)
+        ]
+        return tuple(gate.reshape(*inputs.shape[:-1], hidden_size) for gate in gates)
+
     def recurrent_kernel(params: Params) -> Float[Array, "heads D GD"]:
         return params[RECURRENT_KERNEL]
 
@@ -119,6 +133,8 @@ def gated_cell(
         pointwise=pointwise,
         pointwise_weights=pointwise_weights,
         elementwise=elementwise,
+        additive=additive,
+        project_gates=project_gates,
     )
     return Cell(init, initial_state, project, step, hidden_size, gated=gated)
 

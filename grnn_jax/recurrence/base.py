@@ -18,11 +18,13 @@ class Engine(NamedTuple):
             `projected` [T, B, P] and `outputs` [T, B, H] are time-major, `reset` is [T, B] or None.
         supports: whether the engine can run this cell.
         needs: what it needs of a cell, in words that end "the engine needs a cell …".
+        by_gates: whether `projected` comes gate by gate, as `tokens.Projected`.
     """
 
     run: Callable[..., tuple[Array, State]]
     supports: Callable[[Cell], bool]
     needs: str
+    by_gates: bool = False
 
 
 def where_reset(reset: Bool[Array, "... B"], initial: PyTree, state: PyTree) -> PyTree:

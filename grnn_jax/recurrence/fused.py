@@ -3,31 +3,36 @@
 Plain autodiff of a scan accumulates the gradient of V in the loop, one small matmul and one
 [H, G·H] addition for each step. Here the reverse loop only carries the state's gradient
 backwards; the gradient of V is one large matmul after it.
+
+Gates are separate arrays throughout: XLA's CPU backend vectorises an elementwise step that reads
+whole arrays, and does not when it reads several slices of one array.
 """
 
 import functools
-import operator
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Float, Params, State
+from grnn_jax.array_types import Array, Bool, Float, Params, PyTree, State
 from grnn_jax.cells.base import Cell, Gated
 from grnn_jax.cells.products import (
     cast_kernel,
     dense,
     heads_einsum,
     recurrent_product,
-    split_gates,
 )
 from grnn_jax.recurrence.base import where_reset
+from grnn_jax.recurrence.tokens import Projected, gates_of
+
+CHUNK_SIZE = 16
+"""Most steps of the backward pass whose gradients wait for one matmul into that of V."""
 
 
 def fused_engine(
     cell: Cell,
     params: Params,
-    projected: Float[Array, "T B P"],
+    projected: Projected,
     state: State,
     reset: Bool[Array, "T B"] | None,
     initial_state: State,
@@ -38,7 +43,7 @@ def fused_engine(
 
         forward   r_t = V h_{t-1},  s_t = pointwise(x_t, r_t, s_{t-1})
         backward  (dx_t, dr_t, ds_{t-1}) = pointwise_vjp(ds_t + dy_t),  dh_{t-1} += Vᵀ dr_t
-        after     dV = Σ_t h_{t-1} dr_tᵀ
+        after     dV = Σ_t h_{t-1} dr_tᵀ                  one matmul for a chunk of steps
 
     Reverse mode only, to any order, and `vmap`; forward mode (`jvp`, `jacfwd`, `hessian`) is
     not defined for a custom gradient: use the scan engine there.
@@ -46,7 +51,7 @@ def fused_engine(
     Args:
         cell: a cell with `gated` structure.
         params: the cell's parameters.
-        projected: U x_t + b.
+        projected: U x_t + b, gate by gate.
         state: the state before the first step.
         reset: rows that restart from `initial_state` before a step.
         initial_state: what they restart from.
@@ -65,59 +70,66 @@ def fused_engine(
     kernel = gated.recurrent_kernel(params) if gated.num_gates else None
     weights = gated.pointwise_weights(params)
     run = _fused(gated, save_recurrent)
-    return run(kernel, weights, projected, state, initial_state, reset)
+    tables, sequence = projected
+    return run(kernel, weights, tables, sequence, state, initial_state, reset)
 
 
 @functools.lru_cache(maxsize=64)
 def _fused(gated: Gated, save_recurrent: bool) -> Callable:
     """The function of one cell that carries its own gradient."""
-    pointwise, num_gates = gated.pointwise, gated.num_gates
+    num_gates = gated.num_gates
+    additive = gated.additive
 
     def multiply(kernel: Array | None, hidden: Array) -> tuple[Array, ...]:
         if kernel is None:
             return ()
-        return recurrent_product(kernel, hidden, num_gates, gated.dtype)
+        gates = recurrent_product(kernel, hidden, num_gates, gated.dtype)
+        return jax.lax.optimization_barrier(gates)
 
-    def forward(kernel, weights, projected, state, initial_state, reset):
+    def enter(projected: tuple, recurrent: tuple) -> tuple:
+        """What the elementwise step reads besides the state: sums where only they matter."""
+        if additive:
+            return jax.lax.optimization_barrier(tuple(map(jnp.add, projected, recurrent)))
+        return projected, recurrent
+
+    def keep(entering: tuple) -> tuple | None:
+        """What the backward pass reads of it besides the projected inputs."""
+        if not save_recurrent:
+            return None
+        return entering if additive else entering[1]
+
+    def pointwise(weights, entering, state):
+        if additive:
+            return gated.pointwise(weights, entering, (0.0,) * num_gates, state)
+        projected, recurrent = entering
+        return gated.pointwise(weights, projected, recurrent, state)
+
+    def forward(kernel, weights, tables, sequence, state, initial_state, reset):
         def step(state: State, inputs: tuple):
-            projected_t, reset_t = inputs
-            if reset_t is not None:
-                state = where_reset(reset_t, initial_state, state)
-            recurrent = multiply(kernel, state[0])
-            state = pointwise(weights, split_gates(projected_t, gated.num_inputs), recurrent, state)
-            return state, (state, recurrent if save_recurrent else None)
+            sequence_t, reset_t = inputs
+            before = state if reset_t is None else where_reset(reset_t, initial_state, state)
+            entering = enter(gates_of(tables, sequence_t), multiply(kernel, before[0]))
+            state = pointwise(weights, entering, before)
+            return state, (state, keep(entering))
 
-        final_state, (states, recurrent) = jax.lax.scan(step, state, (projected, reset))
-        residuals = (kernel, weights, projected, state, initial_state, reset, states, recurrent)
+        final_state, (states, kept) = jax.lax.scan(step, state, (sequence, reset))
+        residuals = (kernel, weights, tables, sequence, state, initial_state, reset, states, kept)
         return (states[0], final_state), residuals
 
     def backward(residuals, cotangents):
-        kernel, weights, projected, state, initial_state, reset, states, recurrent = residuals
+        kernel, weights, tables, sequence, state, initial_state, reset, states, kept = residuals
         d_outputs, d_final = cotangents
         narrow = None if kernel is None else cast_kernel(kernel, gated.dtype)
-        before = tuple(
-            jnp.concatenate([first[None].astype(later.dtype), later[:-1]])
-            for first, later in zip(state, states, strict=True)
-        )
-        if reset is not None:
-            before = where_reset(reset, initial_state, before)
-        if recurrent is None:
-            recurrent = multiply(kernel, before[0])
 
         def step(carry: tuple, inputs: tuple):
             d_state, d_initial, d_weights = carry
-            d_output, projected_t, recurrent_t, before_t, reset_t = inputs
+            d_output, sequence_t, kept_t, before_t, reset_t = inputs
+            entering_t = kept_t if additive else (gates_of(tables, sequence_t), kept_t)
             d_state = (d_state[0] + d_output, *d_state[1:])
-            gates = split_gates(projected_t, gated.num_inputs)
-            _, pullback = jax.vjp(pointwise, weights, gates, recurrent_t, before_t)
-            d_weights_t, d_gates, d_recurrent, d_before = pullback(d_state)
-            # Where x and r only enter as x + r their gradients are one array: keep it once.
-            shared = len(d_gates) == len(d_recurrent) and all(
-                map(operator.is_, d_gates, d_recurrent)
-            )
-            d_projected = None if shared and gated.num_heads == 1 else jnp.concatenate(d_gates, -1)
+            _, pullback = jax.vjp(pointwise, weights, entering_t, before_t)
+            d_weights_t, d_entering, d_before = pullback(d_state)
+            d_projected, d_recurrent = (None, d_entering) if additive else d_entering
             if narrow is not None:
-                d_recurrent = _merge_gates(d_recurrent, gated.num_heads)
                 d_hidden = d_before[0] + _transposed_product(narrow, d_recurrent)
                 d_before = (d_hidden, *d_before[1:])
             d_weights = jax.tree.map(jnp.add, d_weights, d_weights_t)
@@ -128,54 +140,105 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
                 d_before = where_reset(reset_t, zeros, d_before)
             return (d_before, d_initial, d_weights), (d_projected, d_recurrent)
 
-        start = (
-            d_final,
-            jax.tree.map(jnp.zeros_like, initial_state),
-            jax.tree.map(jnp.zeros_like, weights),
+        def chunk(carry: tuple, inputs: tuple):
+            """Some steps, and what they give to the gradients of V and of the tables."""
+            inner, d_kernel, d_tables = carry
+            first, (d_outputs, sequence, kept, states, reset) = inputs
+            before = jax.tree.map(
+                lambda first, later: jnp.concatenate([first[None], later[:-1]]), first, states
+            )
+            if reset is not None:
+                before = where_reset(reset, initial_state, before)
+            if not save_recurrent:
+                kept = multiply(kernel, before[0])
+                kept = enter(gates_of(tables, sequence), kept) if additive else kept
+            inner, (d_projected, d_recurrent) = jax.lax.scan(
+                step, inner, (d_outputs, sequence, kept, before, reset), reverse=True
+            )
+            d_projected = d_recurrent if additive else d_projected
+            if narrow is not None:
+                d_kernel = d_kernel + _kernel_gradient(narrow, before[0], d_recurrent)
+            if tables is None:
+                return (inner, d_kernel, d_tables), d_projected
+            _, pullback = jax.vjp(lambda tables: gates_of(tables, sequence), tables)
+            d_tables = jax.tree.map(jnp.add, d_tables, pullback(d_projected)[0])
+            return (inner, d_kernel, d_tables), None
+
+        def zeros_like(tree: PyTree) -> PyTree:
+            return jax.tree.map(jnp.zeros_like, tree)
+
+        start = (d_final, zeros_like(initial_state), zeros_like(weights))
+        carry = start, zeros_like(kernel), zeros_like(tables)
+        if additive and save_recurrent and tables is None:
+            sequence = None
+        window = (d_outputs, sequence, kept, states, reset)
+        size = _chunk_size(len(d_outputs))
+        firsts = jax.tree.map(
+            lambda first, later: jnp.concatenate([first[None], later[size - 1 : -1 : size]]),
+            state,
+            states,
         )
-        inputs = (d_outputs, projected, recurrent, before, reset)
-        (d_state, d_initial, d_weights), (d_projected, d_recurrent) = jax.lax.scan(
-            step, start, inputs, reverse=True
-        )
-        if d_projected is None:
-            d_projected = d_recurrent
-        d_kernel = None
-        if narrow is not None:
-            d_kernel = _kernel_gradient(narrow, before[0], d_recurrent).astype(kernel.dtype)
-        return d_kernel, d_weights, d_projected, d_state, d_initial, None
+        carry, d_sequence = jax.lax.scan(chunk, carry, (firsts, _cut(window, size)), reverse=True)
+        d_sequence = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), d_sequence)
+        (d_state, d_initial, d_weights), d_kernel, d_tables = carry
+        return d_kernel, d_weights, d_tables, d_sequence, d_state, d_initial, None
 
     @jax.custom_vjp
-    def run(kernel, weights, projected, state, initial_state, reset):
-        return forward(kernel, weights, projected, state, initial_state, reset)[0]
+    def run(kernel, weights, tables, sequence, state, initial_state, reset):
+        return forward(kernel, weights, tables, sequence, state, initial_state, reset)[0]
 
     run.defvjp(forward, backward)
     return run
 
 
-def _merge_gates(gates: tuple[Array, ...], num_heads: int) -> Array:
-    """Gates [..., H] side by side: [..., G·H], or [..., heads, G·D] for several heads."""
+def _chunk_size(length: int) -> int:
+    """The largest divisor of T from 8 to `CHUNK_SIZE`, else T."""
+    sizes = [size for size in range(8, CHUNK_SIZE + 1) if length % size == 0]
+    return sizes[-1] if sizes else length
+
+
+def _cut(window: PyTree, size: int) -> PyTree:
+    """Arrays [T, ...] as [T / size, size, ...]."""
+    return jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), window)
+
+
+def _transposed_product(
+    kernel: Float[Array, "heads D GD"], d_recurrent: tuple[Float[Array, "B H"], ...]
+) -> Float[Array, "B H"]:
+    """Dh = Vᵀ dr."""
+    num_heads = kernel.shape[0]
     if num_heads == 1:
-        return jnp.concatenate(gates, -1)
-    heads = [gate.reshape(*gate.shape[:-1], num_heads, -1) for gate in gates]
-    return jnp.concatenate(heads, -1)
-
-
-def _transposed_product(kernel: Float[Array, "heads D GD"], d_recurrent: Array) -> Array:
-    """Dh = Vᵀ dr, [..., H]."""
-    if kernel.shape[0] == 1:
-        return dense(d_recurrent, kernel[0].T, kernel.dtype)
-    product = heads_einsum("...nk,ndk->...nd", d_recurrent.astype(kernel.dtype), kernel)
+        return dense(jnp.concatenate(d_recurrent, -1), kernel[0].T, kernel.dtype)
+    heads = _split_heads(d_recurrent, num_heads)
+    product = heads_einsum("...nk,ndk->...nd", heads.astype(kernel.dtype), kernel)
     return product.reshape(*product.shape[:-2], -1)
 
 
 def _kernel_gradient(
-    kernel: Float[Array, "heads D GD"], before: Float[Array, "T B H"], d_recurrent: Array
+    kernel: Float[Array, "heads D GD"],
+    before: Float[Array, "T B H"],
+    d_recurrent: tuple[Float[Array, "T B H"], ...],
 ) -> Float[Array, "heads D GD"]:
-    """DV = Σ_{t,b} h_{t-1} dr_tᵀ as one matmul, accumulated in float32 or wider."""
+    """DV = Σ_{t,b} h_{t-1} dr_tᵀ, one matmul for each gate, accumulated in float32 or wider."""
     num_heads, width, _ = kernel.shape
-    heads = before.reshape(-1, num_heads, width).astype(kernel.dtype)
-    gates = d_recurrent.reshape(heads.shape[0], num_heads, -1).astype(kernel.dtype)
     if num_heads == 1:
         accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
-        return jnp.matmul(heads[:, 0].T, gates[:, 0], preferred_element_type=accumulate)[None]
-    return heads_einsum("and,ank->ndk", heads, gates)
+        transposed = before.reshape(-1, width).T.astype(kernel.dtype)
+        gates = [
+            jnp.matmul(
+                transposed,
+                gate.reshape(-1, width).astype(kernel.dtype),
+                preferred_element_type=accumulate,
+            )
+            for gate in d_recurrent
+        ]
+        return jnp.concatenate(gates, -1)[None]
+    heads = before.reshape(-1, num_heads, width).astype(kernel.dtype)
+    sides = _split_heads(d_recurrent, num_heads).reshape(heads.shape[0], num_heads, -1)
+    return heads_einsum("and,ank->ndk", heads, sides.astype(kernel.dtype))
+
+
+def _split_heads(gates: tuple[Float[Array, "... H"], ...], num_heads: int) -> Array:
+    """Gates side by side for each head, [..., heads, G·D]."""
+    heads = [gate.reshape(*gate.shape[:-1], num_heads, -1) for gate in gates]
+    return jnp.concatenate(heads, -1)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Float, Int, Params
+from grnn_jax.array_types import Array, Float, Int, Params, PyTree
 from grnn_jax.cells.base import Cell
+from grnn_jax.cells.products import split_gates
 
 ONE_HOT_LIMIT = 2**22
 """Largest one-hot matrix (events · V) for which a lookup's gradient is a matmul."""
@@ -35,7 +36,9 @@ def _lookup_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     table, indices = primals
     d_table, _ = tangents
     if indices.size * table.shape[0] <= ONE_HOT_LIMIT:
-        d_rows = jax.nn.one_hot(indices, table.shape[0], dtype=d_table.dtype) @ d_table
+        # One axis of events: the transpose is then one plain matmul, without transposed copies.
+        one_hot = jax.nn.one_hot(indices.reshape(-1), table.shape[0], dtype=d_table.dtype)
+        d_rows = (one_hot @ d_table).reshape(*indices.shape, table.shape[1])
     else:
         d_rows = jnp.take(d_table, indices, axis=0, mode="clip")
     return lookup(table, indices), d_rows
@@ -52,3 +55,41 @@ def project_inputs(cell: Cell, params: Params, inputs: Array | Tokens) -> Array:
     if inputs.table.shape[0] <= inputs.indices.size:
         return lookup(cell.project(params, inputs.table), inputs.indices)
     return cell.project(params, lookup(inputs.table, inputs.indices))
+
+
+class Projected(NamedTuple):
+    """A gated cell's projected inputs gate by gate, as whole arrays or as rows of tables.
+
+    Attributes:
+        tables: one [V, H] for each gate, or None.
+        sequence: one array [T, B, H] for each gate, or with tables their rows [T, B].
+    """
+
+    tables: tuple[Float[Array, "V H"], ...] | None
+    sequence: tuple[Float[Array, "T B H"], ...] | Int[Array, "T B"]
+
+
+def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Projected:
+    """The projected inputs of a gated cell, for inputs [T, B, X] or tokens.
+
+    Rows of a table stay in the table: gathered step by step they never fill [T, B, G·H].
+    """
+    gated = cell.gated
+    assert gated is not None
+    if isinstance(inputs, Tokens) and inputs.table.shape[0] <= inputs.indices.size:
+        table = cell.project(params, inputs.table)
+        return Projected(split_gates(table, gated.num_inputs), inputs.indices)
+    rows = lookup(inputs.table, inputs.indices) if isinstance(inputs, Tokens) else inputs
+    if gated.project_gates is not None:
+        return Projected(None, gated.project_gates(params, rows))
+    gates = split_gates(cell.project(params, rows), gated.num_inputs)
+    return Projected(None, jax.lax.optimization_barrier(gates))
+
+
+def gates_of(
+    tables: tuple[Float[Array, "V H"], ...] | None, sequence: PyTree
+) -> tuple[Float[Array, "... H"], ...]:
+    """The gates of one step, or of all: gathered from the tables where there are some."""
+    if tables is None:
+        return sequence
+    return tuple(lookup(table, sequence) for table in tables)

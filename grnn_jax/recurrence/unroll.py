@@ -9,7 +9,7 @@ from grnn_jax.cells.stack import drop_recurrent_kernel, normalise
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
-from grnn_jax.recurrence.tokens import Tokens, project_inputs
+from grnn_jax.recurrence.tokens import Tokens, project_gates, project_inputs
 
 
 def unroll(
@@ -70,7 +70,7 @@ def unroll(
         outputs, state = run_window(
             cell, params, inputs, state, reset, initial_state, engine, key, index
         )
-        return state, outputs
+        return state, jnp.swapaxes(outputs, 0, 1)
 
     state, outputs = scan_chunks(run, state, (values, reset, index), chunk_size)
     return outputs, state
@@ -86,8 +86,11 @@ def run_window(
     engine: str,
     key: PRNGKey | None,
     index: DropoutIndex | None,
-) -> tuple[Float[Array, "B T H"], PyTree]:
-    """One window, or one chunk of it, through all layers; arguments as `unroll`."""
+) -> tuple[Float[Array, "T B H"], PyTree]:
+    """One window, or one chunk of it, through all layers; arguments as `unroll`.
+
+    The outputs stay time-major, as the engines made them, for whoever does not mind.
+    """
     entering: Array | Tokens
     if isinstance(inputs, Tokens):
         entering = Tokens(inputs.indices.T, inputs.table)
@@ -95,8 +98,7 @@ def run_window(
         entering = jnp.swapaxes(inputs, 0, 1)
     reset = None if reset is None else reset.T
     if cell.layered is None:
-        outputs, state = _run_layer(cell, params, entering, state, reset, initial_state, engine)
-        return jnp.swapaxes(outputs, 0, 1), state
+        return _run_layer(cell, params, entering, state, reset, initial_state, engine)
 
     layered = cell.layered
     final_state: list[PyTree] = []
@@ -118,7 +120,7 @@ def run_window(
             numbers = index.step if layered.dropout_per == "step" else index.sequence
             passed = dropout(mask_key, passed, layered.dropout, numbers.T)
         entering = passed
-    return jnp.swapaxes(passed, 0, 1), tuple(final_state)
+    return passed, tuple(final_state)
 
 
 def _run_layer(
@@ -140,5 +142,6 @@ def _run_layer(
             f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by "
             f"{', '.join(supported_engines(cell))}"
         )
-    projected = project_inputs(cell, params, inputs)
+    project = project_gates if ENGINES[engine].by_gates else project_inputs
+    projected = project(cell, params, inputs)
     return ENGINES[engine].run(cell, params, projected, state, reset, initial_state)
