@@ -46,15 +46,29 @@ def _narrow_dense_backward(dtype: DType, residuals: tuple, d_outputs: Array) -> 
     inputs, kernel, like = residuals
     d_outputs = d_outputs.astype(dtype)
     d_inputs = jnp.matmul(d_outputs, kernel.astype(dtype).T, preferred_element_type=jnp.float32)
-    d_kernel = jnp.matmul(
-        inputs.reshape(-1, kernel.shape[0]).T,
-        d_outputs.reshape(-1, kernel.shape[1]),
-        preferred_element_type=jnp.float32,
+    d_kernel = outer_sum(
+        inputs.reshape(-1, kernel.shape[0]), d_outputs.reshape(-1, kernel.shape[1])
     )
     return d_inputs.astype(like.dtype), d_kernel.astype(kernel.dtype)
 
 
 _narrow_dense.defvjp(_narrow_dense_forward, _narrow_dense_backward)
+
+
+def outer_sum(left: Float[Array, "N X"], right: Float[Array, "N Y"]) -> Float[Array, "X Y"]:
+    """Σ_n left_n right_nᵀ, accumulated and returned in float32 or wider."""
+    accumulate = jnp.promote_types(left.dtype, jnp.float32)
+    if left.dtype == accumulate:
+        return jnp.matmul(left.T, right, preferred_element_type=accumulate)
+
+    def copied(rows: Array) -> Array:
+        # XLA folds a plain transpose into the product, and its CPU backend has a fast bfloat16
+        # product for plain operands alone; a concatenation stays an array of its own.
+        middle = rows.shape[0] // 2
+        return jnp.concatenate([rows[:middle].T, rows[middle:].T], axis=1)
+
+    transposed = jax.lax.platform_dependent(left, cpu=copied, default=jnp.transpose)
+    return jnp.matmul(transposed, right, preferred_element_type=accumulate)
 
 
 def heads_einsum(subscripts: str, left: Array, right: Array) -> Array:

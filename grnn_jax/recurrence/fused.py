@@ -20,6 +20,7 @@ from grnn_jax.cells.products import (
     cast_kernel,
     dense,
     heads_einsum,
+    outer_sum,
     recurrent_product,
 )
 from grnn_jax.recurrence.base import where_reset
@@ -222,15 +223,9 @@ def _kernel_gradient(
     """DV = Σ_{t,b} h_{t-1} dr_tᵀ, one matmul for each gate, accumulated in float32 or wider."""
     num_heads, width, _ = kernel.shape
     if num_heads == 1:
-        accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
-        transposed = before.reshape(-1, width).T.astype(kernel.dtype)
+        hidden = before.reshape(-1, width).astype(kernel.dtype)
         gates = [
-            jnp.matmul(
-                transposed,
-                gate.reshape(-1, width).astype(kernel.dtype),
-                preferred_element_type=accumulate,
-            )
-            for gate in d_recurrent
+            outer_sum(hidden, gate.reshape(-1, width).astype(kernel.dtype)) for gate in d_recurrent
         ]
         return jnp.concatenate(gates, -1)[None]
     heads = before.reshape(-1, num_heads, width).astype(kernel.dtype)
