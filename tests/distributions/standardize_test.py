@@ -256,6 +256,7 @@ def test_chunks_have_the_exact_value_and_gradient():
     assert_trees_close(actual, expected, 1e-5, 1e-5)
 
 
+@pytest.mark.optimized
 def test_training_never_holds_all_factors():
     size, components, length = 33, 100, 2048
     distribution = gaussian_mixture(size, num_components=components, covariance="full")

@@ -73,6 +73,7 @@ def test_auto_and_fused_equal_scan_for_every_cell(name, resets):
 
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
 @pytest.mark.parametrize("num_heads", [1, 2])
+@pytest.mark.optimized
 def test_fused_equals_scan_in_bfloat16(name, num_heads):
     cell = cells.CELLS[name](8, num_heads=num_heads, dtype=jnp.bfloat16)
     params, inputs, state, reset, weights = random_case(cell, 3, 12, 5, 0, True)
@@ -90,6 +91,7 @@ def test_fused_equals_scan_in_bfloat16(name, num_heads):
 
 
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+@pytest.mark.optimized
 def test_reset_equals_a_numpy_loop(name):
     cell = cells.CELLS[name](6, learned_initial_state=True)
     params, inputs, state, reset, _ = random_case(cell, 4, 9, 5, 3, True)
@@ -206,6 +208,7 @@ def test_recomputing_keeps_less_between_the_passes():
     assert kept("fused") - kept("fused_recompute") >= 4 * 50 * 4 * 32
 
 
+@pytest.mark.optimized
 def test_memory_grows_like_the_square_root_with_chunks():
     from grnn_jax import distributions, event_log_probs, make_model
 
@@ -261,6 +264,7 @@ def test_auto_chooses_by_platform_structure_and_size():
         assert choose_engine(cell, platform) == engine
 
 
+@pytest.mark.optimized
 def test_fused_refuses_a_cell_without_gated_structure():
     plain = cells.lstm(4)._replace(gated=None)
     params = plain.init(jax.random.key(0), 3)
