@@ -110,6 +110,7 @@ def test_gradients_equal_finite_differences(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.optimized
 def test_extremes_stay_finite(family):
     distribution, params, rng = make(family)
     hidden = jnp.float32(rng.normal(size=(2, 4, H)))
