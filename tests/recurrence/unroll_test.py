@@ -54,12 +54,7 @@ def test_fused_equals_scan_for_any_shape(
     name, width, num_heads, batch_size, length, input_size, learned, resets, seed
 ):
     cell = cells.CELLS[name](width * num_heads, num_heads=num_heads, learned_initial_state=learned)
-    # One compilation for each shape, not one for each operation of the initialisation.
-    compiled = cell._replace(
-        init=jax.jit(cell.init, static_argnums=1),
-        initial_state=jax.jit(cell.initial_state, static_argnums=1),
-    )
-    case = random_case(compiled, batch_size, length, input_size, seed, resets)
+    case = random_case(cell, batch_size, length, input_size, seed, resets)
     params, inputs, state, reset, weights = case
     expected = run(cell, params, inputs, state, reset, "scan", weights)
     actual = run(cell, params, inputs, state, reset, "fused", weights)
