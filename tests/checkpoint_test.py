@@ -164,7 +164,8 @@ def test_best_is_kept_apart_and_evaluation_falls_back_to_the_latest(tmp_path, wa
     store.close()
     shutil.rmtree(tmp_path / "checkpoints" / "best" / "1" / "params")
     assert CheckpointStore(tmp_path, read_only=True).restore_params(template)[0] == 3
-    assert "unreadable" in warnings_said[0]
+    # Orbax adds a warning of its own where the machine is so busy that writing takes long.
+    assert any("unreadable" in said for said in warnings_said)
 
 
 def test_leftovers_of_an_interrupted_write_are_ignored_and_removed(tmp_path):

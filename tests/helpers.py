@@ -27,7 +27,8 @@ def perturb(tree, seed=0, scale=0.3, dtype=None):
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(
-            np.asarray(leaf) + scale * rng.normal(size=leaf.shape), dtype or leaf.dtype
+            # Rounded by NumPy: JAX would compile a conversion for each shape.
+            np.asarray(np.asarray(leaf) + scale * rng.normal(size=leaf.shape), dtype or leaf.dtype)
         ),
         tree,
     )

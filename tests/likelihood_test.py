@@ -107,6 +107,7 @@ def test_causality_through_gradients(name, engine):
             assert jacobian[event, entering] == 0
 
 
+@pytest.mark.optimized
 def test_an_event_is_not_predicted_from_itself_or_later_ones():
     model, params = small_model("gru", num_classes=5)
     rng = np.random.default_rng(0)
@@ -164,6 +165,7 @@ def test_windows_with_the_carry_equal_one_long_window(name):
 
 @pytest.mark.parametrize("engine", ["scan", "fused"])
 @pytest.mark.parametrize("name", ["lstm", "gru_heads", "stack_residual_norm"])
+@pytest.mark.optimized
 def test_padding_has_exactly_zero_effect(name, engine):
     """Bit for bit the same numbers and gradients, whatever stands in the padding."""
     model, params = small_model(name, num_classes=5, engine=engine)
@@ -255,6 +257,7 @@ def test_a_reset_restores_the_conditioned_state():
     length=st.integers(1, 9),
     seed=st.integers(0, 1000),
 )
+@pytest.mark.optimized
 def test_engines_agree_for_any_mask_and_reset(name, dtype, batch_size, length, seed):
     rng = np.random.default_rng(seed)
     shape = (batch_size, length)
@@ -277,6 +280,7 @@ def test_engines_agree_for_any_mask_and_reset(name, dtype, batch_size, length, s
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+@pytest.mark.optimized
 def test_narrow_event_dtypes_change_nothing(dtype):
     """A file's uint8 tokens of 256 classes leave no room for the start input's row."""
     model = make_model(cells.gru(4), distributions.categorical(256, embedding_size=4))
@@ -287,6 +291,7 @@ def test_narrow_event_dtypes_change_nothing(dtype):
     np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.optimized
 def test_a_token_outside_the_classes_is_nan_under_jit_and_padding_is_not():
     model, params = small_model("gru", num_classes=5)
     events = jnp.asarray([[0, 7, 1], [0, 1, -1]])

@@ -115,6 +115,7 @@ def assert_same(a: dict, b: dict):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+@pytest.mark.optimized
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     config, uninterrupted, tmp_path, monkeypatch
 ):
@@ -166,6 +167,7 @@ def test_a_signal_during_an_evaluation_gives_it_up_and_it_is_made_up_for(
     assert load_run(tmp_path).step == expected.best_step
 
 
+@pytest.mark.optimized
 def test_a_damaged_checkpoint_costs_steps_but_changes_nothing(config, uninterrupted, tmp_path):
     expected, reference = uninterrupted
     shutil.copytree(reference, tmp_path / "w")

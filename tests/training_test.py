@@ -135,6 +135,7 @@ def test_learning_rate_scale_multiplies_the_update():
     )
 
 
+@pytest.mark.optimized
 def test_dropout_draws_anew_in_every_step_and_not_in_evaluation():
     config = dataclasses.replace(CONFIG, dropout=0.5, learning_rate=1e-30)
     model, optimizer, state = make_parts(config, dropout=0.5)
@@ -163,6 +164,7 @@ def test_what_is_not_finite_is_told(place):
     assert not bool(metrics["finite"])
 
 
+@pytest.mark.optimized
 def test_a_batch_without_events_changes_nothing_and_is_finite():
     config = dataclasses.replace(CONFIG, optimizer="sgd", momentum=0.0)
     model, optimizer, state = make_parts(config)

@@ -47,6 +47,7 @@ def test_probabilities_sum_to_one():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.optimized
 def test_extreme_logits_are_finite(dtype):
     distribution, params = make()
     hidden = jnp.full((1, 2, H), 1e4, dtype)

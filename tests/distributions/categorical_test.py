@@ -54,6 +54,7 @@ def test_chunked_loss_has_the_exact_value_and_gradient(limit):
     assert_trees_close(value_and_gradient(chunked), value_and_gradient(whole), 1e-5, 1e-6)
 
 
+@pytest.mark.optimized
 def test_chunked_loss_never_holds_all_logits():
     classes, length = 20_000, 64
     hidden, events = jnp.zeros((4, length, H)), jnp.zeros((4, length), jnp.int32)

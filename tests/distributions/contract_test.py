@@ -138,6 +138,7 @@ def test_shapes_and_dtypes(name, axes):
 
 
 @families
+@pytest.mark.optimized
 def test_a_row_depends_on_its_own_key_and_hidden_state_only(name):
     distribution, params = build(name, "float32")
     drawn = distribution.sample(row_keys(), params, hidden_rows())
@@ -150,6 +151,7 @@ def test_a_row_depends_on_its_own_key_and_hidden_state_only(name):
 
 
 @families
+@pytest.mark.optimized
 def test_temperature_is_one_for_each_row_and_0_is_the_mode(name):
     distribution, params = build(name, "float32")
     made = FAMILIES[name][0](jnp.float32)
@@ -174,6 +176,7 @@ def test_temperature_is_one_for_each_row_and_0_is_the_mode(name):
 
 @families
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.optimized
 def test_extremes_have_finite_values_and_gradients(name, dtype):
     distribution, params = build(name, dtype)
     events = jax.tree.map(jnp.asarray, FAMILIES[name][1])

@@ -79,6 +79,7 @@ def test_log_prob_equals_numpyro(name):
 
 
 @pytest.mark.parametrize("count", [1_000, 10**6])
+@pytest.mark.optimized
 def test_large_counts_keep_their_digits(count):
     """The terms of the sum are as large as 1.4e7, the sum is about -8."""
     rate = np.float32(count)
@@ -92,6 +93,7 @@ def test_large_counts_keep_their_digits(count):
         np.testing.assert_allclose(nats, expected, atol=2e-3)
 
 
+@pytest.mark.optimized
 def test_the_gradient_at_a_million_is_the_residual():
     """d log p / d log λ = x - λ."""
     distribution, params = constant("poisson", 1e6)

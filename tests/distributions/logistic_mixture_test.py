@@ -87,6 +87,7 @@ def test_probabilities_sum_to_one(bits):
 @pytest.mark.parametrize("num_levels", [2, 256, 65536])
 @pytest.mark.parametrize("scale", [-1e6, -5.0, 5.0, 1e6])
 @pytest.mark.parametrize("location", [-1e4, -1.0, 0.0, 1.0, 1e4])
+@pytest.mark.optimized
 def test_sum_is_one_at_extreme_components(num_levels, scale, location):
     distribution, params, _ = make(num_levels)
     bias = jnp.concatenate([jnp.zeros(K), jnp.full((K,), location), jnp.full((K,), scale)])
@@ -97,6 +98,7 @@ def test_sum_is_one_at_extreme_components(num_levels, scale, location):
 
 
 @pytest.mark.parametrize("num_levels", [2, 256, 65536])
+@pytest.mark.optimized
 def test_extremes_stay_finite(num_levels):
     distribution, params, rng = make(num_levels)
     hidden = jnp.float32(rng.normal(size=(2, 4, H)))
@@ -159,6 +161,7 @@ def test_samples_have_the_distribution(num_levels, temperature):
     assert scipy.stats.chisquare(*cells, sum_check=False).pvalue > 1e-3
 
 
+@pytest.mark.optimized
 def test_samples_of_a_row_depend_on_its_key_and_hidden_only():
     distribution, params, rng = make(256)
     hidden = jnp.float32(rng.normal(size=(8, H)))

@@ -137,6 +137,7 @@ def test_mode_takes_the_likelier_bit_in_turn():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.optimized
 def test_extreme_parameters_are_finite(dtype):
     distribution, params = make()
     params = jax.tree.map(lambda leaf: 1e3 * leaf, params)

@@ -91,6 +91,7 @@ def test_probabilities_sum_to_one():
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e30, np.inf, np.nan])
+@pytest.mark.optimized
 def test_offset_of_the_end_is_ignored(offset):
     distribution, params, rng = make()
     hidden = jnp.float32(rng.normal(size=(2, H)))
@@ -163,6 +164,7 @@ def test_samples_have_the_distribution(options):
             assert scipy.stats.kstest(projected, cdf).pvalue > 1e-3
 
 
+@pytest.mark.optimized
 def test_samples_of_a_row_depend_on_its_key_and_hidden_only():
     distribution, params, rng = make()
     hidden = jnp.float32(rng.normal(size=(8, H)))
@@ -195,6 +197,7 @@ def test_temperature_zero_is_the_mode():
             np.testing.assert_allclose(mode["offset"][row], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.optimized
 def test_extremes_stay_finite():
     distribution, params, rng = make()
     hidden = jnp.float32(rng.normal(size=(2, 3, H)))

@@ -83,6 +83,7 @@ def test_chunked_loss_has_the_exact_value_and_gradient():
     )
 
 
+@pytest.mark.optimized
 def test_chunked_loss_never_holds_all_logits():
     classes, length = 20_000, 64
     hidden, events = jnp.zeros((2, length, H)), jnp.zeros((2, length), jnp.int32)

@@ -110,6 +110,7 @@ def test_gradients_equal_finite_differences(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.optimized
 def test_extremes_stay_finite(family):
     distribution, params, rng = make(family)
     hidden = jnp.float32(rng.normal(size=(2, 4, H)))
@@ -256,6 +257,7 @@ def test_chunks_have_the_exact_value_and_gradient():
     assert_trees_close(actual, expected, 1e-5, 1e-5)
 
 
+@pytest.mark.optimized
 def test_training_never_holds_all_factors():
     size, components, length = 33, 100, 2048
     distribution = gaussian_mixture(size, num_components=components, covariance="full")

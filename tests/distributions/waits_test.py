@@ -100,6 +100,7 @@ def test_the_density_integrates_to_one_and_survival_is_the_integral_of_the_rest(
 
 
 @families
+@pytest.mark.optimized
 def test_a_wait_of_zero_is_finite_and_a_wait_that_cannot_be_is_nan(name):
     distribution, params, hidden = make(name)
     waits = [0.0, 1e-30, 3e38, -1.0, np.inf, -np.inf, np.nan]
@@ -176,6 +177,7 @@ def test_mode_is_the_mode_of_the_density_of_the_logarithm():
         assert not mode["censored"]
 
 
+@pytest.mark.optimized
 def test_far_tails_of_the_normal_keep_the_digits_of_value_and_gradient():
     """Censored after z standard deviations: log Φ(-z) and its slope φ(z) / Φ(-z)."""
     distribution = lognormal_mixture(num_components=1, min_wait=1e-30)

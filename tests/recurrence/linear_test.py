@@ -83,6 +83,7 @@ def test_gradient_is_that_of_the_loop(method, is_complex):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.optimized
 def test_float32_stays_near_float64_over_10_000_steps(method):
     rng = np.random.default_rng(1)
     decay = 1 - rng.uniform(0, 1e-3, (10_000, 4))
@@ -94,6 +95,7 @@ def test_float32_stays_near_float64_over_10_000_steps(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.optimized
 def test_bfloat16_inputs_have_a_float32_carry(method):
     # In bfloat16 the sum of 1,000 ones would stand still at 256.
     ones = jnp.ones((1000, 1), jnp.bfloat16)
@@ -191,6 +193,7 @@ def test_cell_equals_a_numpy_loop(name, step, gates, engine):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.optimized
 def test_extreme_gates_are_finite(name):
     cell = cells.CELLS[name](4)
     params = cell.init(jax.random.key(0), 2)

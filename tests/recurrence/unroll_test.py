@@ -1,5 +1,7 @@
 """Every engine against the scan, and the scan against a NumPy loop; chunks; transformations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,9 +31,9 @@ def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_siz
 def random_case(cell, batch_size, length, input_size, seed, resets):
     rng = np.random.default_rng(seed)
     params = perturb(cell.init(jax.random.key(seed), input_size), seed)
-    inputs = jnp.float32(rng.normal(size=(batch_size, length, input_size)))
+    inputs = jnp.asarray(np.float32(rng.normal(size=(batch_size, length, input_size))))
     state = perturb(cell.initial_state(params, batch_size), seed + 1, scale=1.0)
-    weights = jnp.float32(rng.normal(size=(batch_size, length, cell.hidden_size)))
+    weights = np.float32(rng.normal(size=(batch_size, length, cell.hidden_size)))
     reset = jnp.asarray(rng.random((batch_size, length)) < 0.3) if resets else None
     return params, inputs, state, reset, weights
 
@@ -73,6 +75,7 @@ def test_auto_and_fused_equal_scan_for_every_cell(name, resets):
 
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
 @pytest.mark.parametrize("num_heads", [1, 2])
+@pytest.mark.optimized
 def test_fused_equals_scan_in_bfloat16(name, num_heads):
     cell = cells.CELLS[name](8, num_heads=num_heads, dtype=jnp.bfloat16)
     params, inputs, state, reset, weights = random_case(cell, 3, 12, 5, 0, True)
@@ -90,6 +93,7 @@ def test_fused_equals_scan_in_bfloat16(name, num_heads):
 
 
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+@pytest.mark.optimized
 def test_reset_equals_a_numpy_loop(name):
     cell = cells.CELLS[name](6, learned_initial_state=True)
     params, inputs, state, reset, _ = random_case(cell, 4, 9, 5, 3, True)
@@ -109,16 +113,20 @@ def test_reset_equals_a_numpy_loop(name):
         assert_trees_close(final, expected_final, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", ["scan", "fused"])
-@pytest.mark.parametrize("chunk_size", [1, 4, 5, 13, 20])
-def test_chunks_change_nothing(chunk_size, engine):
+@functools.cache
+def run_with_dropout(engine, chunk_size=None):
     cell = cells.stack(
         [cells.lstm(6), cells.gru(6)], dropout=0.3, dropout_per="sequence", recurrent_dropout=0.2
     )
     params, inputs, state, reset, weights = random_case(cell, 3, 13, 5, 0, True)
     key = jax.random.key(7)
-    expected = run(cell, params, inputs, state, reset, engine, weights, key)
-    actual = run(cell, params, inputs, state, reset, engine, weights, key, chunk_size)
+    return run(cell, params, inputs, state, reset, engine, weights, key, chunk_size)
+
+
+@pytest.mark.parametrize("engine", ["scan", "fused"])
+@pytest.mark.parametrize("chunk_size", [1, 4, 5, 13, 20])
+def test_chunks_change_nothing(chunk_size, engine):
+    expected, actual = run_with_dropout(engine), run_with_dropout(engine, chunk_size)
     assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -206,6 +214,7 @@ def test_recomputing_keeps_less_between_the_passes():
     assert kept("fused") - kept("fused_recompute") >= 4 * 50 * 4 * 32
 
 
+@pytest.mark.optimized
 def test_memory_grows_like_the_square_root_with_chunks():
     from grnn_jax import distributions, event_log_probs, make_model
 
@@ -263,6 +272,7 @@ def test_auto_chooses_by_structure():
         explain_engine(cells.stack([cells.lstm(4)]))
 
 
+@pytest.mark.optimized
 def test_fused_refuses_a_cell_without_gated_structure():
     plain = cells.lstm(4)._replace(gated=None)
     params = plain.init(jax.random.key(0), 3)

@@ -56,6 +56,7 @@ def test_frequencies_equal_enumerated_probabilities():
 
 
 @pytest.mark.parametrize("name", ["lstm", "stack_residual_norm"])
+@pytest.mark.optimized
 def test_a_sample_does_not_depend_on_the_batch(name):
     model, params = small_model(name)
     key = jax.random.key(3)
@@ -68,6 +69,7 @@ def test_a_sample_does_not_depend_on_the_batch(name):
     assert (np.asarray(other.events) != np.asarray(together.events)).any()
 
 
+@pytest.mark.optimized
 def test_longer_samples_begin_with_the_shorter_ones():
     model, params = small_model()
     short = grnn_jax.sample(model, params, jax.random.key(0), 4, 5)
@@ -116,6 +118,7 @@ def test_mean_log_prob_of_samples_is_minus_the_entropy():
     assert abs(nats.mean() - expected) < 4 * nats.std() / np.sqrt(len(nats))
 
 
+@pytest.mark.optimized
 def test_prefixes_may_differ_by_row_and_be_empty():
     model, params = small_model("gru")
     prefixes = np.array([[0, 1], [4, 4], [0, 1]])

@@ -32,6 +32,7 @@ def make(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.optimized
 def test_samples_rescore_stream_and_do_not_depend_on_the_batch(name):
     model, params = make(name)
     options = {} if name == "counts" else {"temperature": 0.9}  # Counts have no such option.
