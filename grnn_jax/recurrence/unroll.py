@@ -42,7 +42,9 @@ def unroll(
             only); "fused", gated cells, reverse mode and vmap only (no `jvp`);
             "fused_recompute", the same with V h_{t-1} computed again in the backward pass
             instead of kept; "linear", cells linear in their state, all steps at once, reverse mode
-            and vmap only; "auto", see `explain_engine`.
+            and vmap only; "newton", gated cells with a Jacobian of small blocks, all steps at
+            once by Newton's method, reverse mode and vmap only, see `newton_unroll`; "auto", see
+            `explain_engine`.
         key: switches dropout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
@@ -86,10 +88,13 @@ def run_window(
     engine: str,
     key: PRNGKey | None,
     index: DropoutIndex | None,
+    axis_name: str | None = None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One window, or one chunk of it, through all layers; arguments as `unroll`.
 
-    The outputs stay time-major, as the engines made them, for whoever does not mind.
+    The outputs stay time-major, as the engines made them, for whoever does not mind. `axis_name`
+    is the axis of a mesh over whose devices the steps are split; outputs and state are then those
+    of this device's steps.
     """
     entering: Array | Tokens
     if isinstance(inputs, Tokens):
@@ -98,7 +103,7 @@ def run_window(
         entering = jnp.swapaxes(inputs, 0, 1)
     reset = None if reset is None else reset.T
     if cell.layered is None:
-        return _run_layer(cell, params, entering, state, reset, initial_state, engine)
+        return _run_layer(cell, params, entering, state, reset, initial_state, engine, axis_name)
 
     layered = cell.layered
     final_state: list[PyTree] = []
@@ -111,7 +116,14 @@ def run_window(
                 rate = layered.recurrent_dropout
                 layer_params = drop_recurrent_kernel(kernel_key, layer_params, rate)
         outputs, layer_state = _run_layer(
-            layer, layer_params, entering, state[number], reset, initial_state[number], engine
+            layer,
+            layer_params,
+            entering,
+            state[number],
+            reset,
+            initial_state[number],
+            engine,
+            axis_name,
         )
         final_state.append(layer_state)
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
@@ -131,10 +143,14 @@ def _run_layer(
     reset: Bool[Array, "T B"] | None,
     initial_state: PyTree,
     engine: str,
+    axis_name: str | None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One layer over a time-major window."""
     if engine == "auto":
-        engine = explain_engine(cell).engine
+        if axis_name is None:
+            engine = explain_engine(cell).engine
+        else:
+            engine = "newton" if cell.linear is None else "linear"
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
     if not ENGINES[engine].supports(cell):
@@ -142,6 +158,10 @@ def _run_layer(
             f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by "
             f"{', '.join(supported_engines(cell))}"
         )
+    if axis_name is not None and not ENGINES[engine].splits_time:
+        splitting = [name for name, engine in ENGINES.items() if engine.splits_time]
+        raise ValueError(f"engine must be one of {splitting} on split steps, got {engine!r}")
     project = project_gates if ENGINES[engine].by_gates else project_inputs
     projected = project(cell, params, inputs)
-    return ENGINES[engine].run(cell, params, projected, state, reset, initial_state)
+    split = {} if axis_name is None else {"axis_name": axis_name}
+    return ENGINES[engine].run(cell, params, projected, state, reset, initial_state, **split)
