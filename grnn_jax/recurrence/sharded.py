@@ -36,7 +36,8 @@ def unroll_sharded(
         params: its parameters.
         inputs: x, or `Tokens(indices [B, T], table [V, X])`; best split over `axis` already.
         state: the state before the first step, every array [B, ...].
-        mesh: the mesh; its other axes compute the same.
+        mesh: the mesh, of automatic axes as `jax.sharding.Mesh` makes them; axes besides `axis`
+            compute the same.
         axis: the mesh axis over whose devices time is split.
         reset: True where a row restarts from `initial_state` before the step.
         initial_state: what a reset restores; the cell's own initial state by default.
