@@ -88,7 +88,7 @@ class Config:
     hidden_size: int = _setting(256, "Units of a recurrent layer.", "model", minimum=1)
     num_layers: int = _setting(1, "Recurrent layers.", "model", minimum=1)
     num_heads: int = _setting(1, "Blocks of the recurrent matrix; 1 is a dense matrix.", "model", minimum=1)
-    activation: str = _setting("tanh", "Non-linearity of --cell=elman.", "model", choices=("tanh", "relu"))
+    activation: str = _setting("tanh", "Non-linearity of --cell=elman and ind_rnn.", "model", choices=("tanh", "relu"))
     embedding_size: int = _setting(-1, "Size of the event embedding; -1: as wide as the hidden layer, 0: one-hot vectors.", "model", minimum=-1)
     tied_embeddings: bool = _setting(False, "Share one matrix between the embedding and the output layer.", "model")
     residual: bool = _setting(False, "Add to the output of a layer that of the layer below, before its norm and dropout.", "model")
