@@ -157,10 +157,10 @@ def make_train_step(
         num_events, loss (nats per event), grad_norm (before clipping) and finite (False where the
         new state holds, or came from, a NaN or an infinity).
     """
-    uses_dropout = config.dropout > 0 or config.recurrent_dropout > 0
+    draws = config.dropout > 0 or config.recurrent_dropout > 0 or config.zoneout > 0
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        key = jax.random.fold_in(state.key, state.step) if uses_dropout else None
+        key = jax.random.fold_in(state.key, state.step) if draws else None
         num_events = jnp.sum(batch.mask, dtype=jnp.int32)
         start = jax.lax.stop_gradient(state.carry)
 

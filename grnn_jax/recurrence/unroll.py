@@ -11,6 +11,9 @@ from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
 from grnn_jax.recurrence.tokens import Tokens, project_inputs
 
+PERTURB_FOLD = 2
+"""What a layer's cell draws is folded from its key by this number, its other masks by a split."""
+
 
 def unroll(
     cell: Cell,
@@ -43,7 +46,7 @@ def unroll(
             "fused_recompute", the same with V h_{t-1} computed again in the backward pass
             instead of kept; "linear", cells linear in their state, all steps at once, reverse mode
             and vmap only; "auto", see `explain_engine`.
-        key: switches dropout on (training) and seeds it; None is deterministic.
+        key: switches dropout and zoneout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
 
@@ -95,21 +98,33 @@ def run_window(
         entering = jnp.swapaxes(inputs, 0, 1)
     reset = None if reset is None else reset.T
     if cell.layered is None:
-        outputs, state = _run_layer(cell, params, entering, state, reset, initial_state, engine)
+        outputs, state = _run_layer(
+            cell, params, entering, state, reset, initial_state, engine, key, index
+        )
         return jnp.swapaxes(outputs, 0, 1), state
 
     layered = cell.layered
     final_state: list[PyTree] = []
     hidden = passed = jnp.zeros(())
+    layer_key = None
     for number, layer in enumerate(layered.cells):
         layer_params = params[f"layer_{number}"]
         if key is not None:
-            mask_key, kernel_key = jax.random.split(jax.random.fold_in(key, number))
+            layer_key = jax.random.fold_in(key, number)
+            mask_key, kernel_key = jax.random.split(layer_key)
             if layered.recurrent_dropout:
                 rate = layered.recurrent_dropout
                 layer_params = drop_recurrent_kernel(kernel_key, layer_params, rate)
         outputs, layer_state = _run_layer(
-            layer, layer_params, entering, state[number], reset, initial_state[number], engine
+            layer,
+            layer_params,
+            entering,
+            state[number],
+            reset,
+            initial_state[number],
+            engine,
+            None if layer_key is None else jax.random.fold_in(layer_key, PERTURB_FOLD),
+            index,
         )
         final_state.append(layer_state)
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
@@ -129,6 +144,8 @@ def _run_layer(
     reset: Bool[Array, "T B"] | None,
     initial_state: PyTree,
     engine: str,
+    key: PRNGKey | None,
+    index: DropoutIndex | None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One layer over a time-major window."""
     if engine == "auto":
@@ -141,4 +158,6 @@ def _run_layer(
             f"{', '.join(supported_engines(cell))}"
         )
     projected = project_inputs(cell, params, inputs)
+    if key is not None and index is not None and cell.perturb is not None:
+        projected = cell.perturb(key, projected, index.step.T)
     return ENGINES[engine].run(cell, params, projected, state, reset, initial_state)

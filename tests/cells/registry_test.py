@@ -43,11 +43,6 @@ def run(cell, engine, params, inputs, state, reset, weights):
     return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(params, inputs, state)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "engine"))
-def forward(cell, engine, params, inputs, state, reset):
-    return unroll(cell, params, inputs, state, reset=reset, engine=engine)[0]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_equations_gradient_engines_and_size(name):
     cell = cells.CELLS[name](H)
@@ -69,24 +64,25 @@ def test_equations_gradient_engines_and_size(name):
             return total, (outputs, last)
 
         arguments = jax.tree.map(jnp.asarray, (params, inputs, state, reset, weights))
-        expected = run(cell, "scan", *arguments)
-        (_, found), (gradient, _, _) = expected
-        close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12)
-        jax.tree.map(close, found, oracle(params)[1])
-
+        slopes, directions = [], []
         rng = np.random.default_rng(0)
         for _ in range(3):  # Central differences of the NumPy loop along random directions.
             direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), params)
             ahead = oracle(jax.tree.map(lambda a, d: a + 1e-6 * d, params, direction))[0]
             behind = oracle(jax.tree.map(lambda a, d: a - 1e-6 * d, params, direction))[0]
-            slope = sum((gradient[leaf] * direction[leaf]).sum() for leaf in params)
-            np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-8)
-
-        first = jax.tree.map(jnp.asarray, (params, inputs[:, :1], state, reset[:, :1]))
-        for engine in supported_engines(cell)[1:]:
-            actual = run(cell, engine, *arguments)
-            jax.tree.map(functools.partial(close, rtol=1e-9, atol=1e-10), actual, expected)
-            close(forward(cell, engine, *first), found[0][:, :1])
+            slopes.append((ahead - behind) / 2e-6)
+            directions.append(direction)
+        # What reads the structure that the cell declares; agreement_test.py has all engines.
+        for engine in supported_engines(cell)[:2]:
+            (_, found), (gradient, _, _) = run(cell, engine, *arguments)
+            jax.tree.map(
+                functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12),
+                found,
+                oracle(params)[1],
+            )
+            for expected, direction in zip(slopes, directions, strict=True):
+                slope = sum((np.asarray(gradient[leaf]) * direction[leaf]).sum() for leaf in params)
+                np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
