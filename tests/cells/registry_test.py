@@ -101,7 +101,10 @@ def test_extreme_inputs_are_finite_in_value_and_gradient(name):
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "t.txt"
     path.write_text("an old cat\n" * 20)
-    return Config(data=str(path), hidden_size=4, batch_size=2, sequence_length=5)
+    return Config(
+        data=str(path), hidden_size=4, batch_size=2, sequence_length=5, optimizer="sgd",
+        momentum=0.0, clip_norm=0.0, schedule="constant",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
