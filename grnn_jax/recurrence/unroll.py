@@ -9,7 +9,16 @@ from grnn_jax.cells.stack import drop_recurrent_kernel, normalise
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
-from grnn_jax.recurrence.tokens import Tokens, project_gates, project_inputs
+from grnn_jax.recurrence.tokens import (
+    Projected,
+    Tokens,
+    project_gates,
+    project_inputs,
+    split_projected,
+)
+
+PERTURB_FOLD = 2
+"""What a layer's cell draws is folded from its key by this number, its other masks by a split."""
 
 
 def unroll(
@@ -45,7 +54,7 @@ def unroll(
             and vmap only; "newton", gated cells with a Jacobian of small blocks, all steps at
             once by Newton's method, reverse mode and vmap only, see `newton_unroll`; "auto", see
             `explain_engine`.
-        key: switches dropout on (training) and seeds it; None is deterministic.
+        key: switches dropout and zoneout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
 
@@ -103,15 +112,28 @@ def run_window(
         entering = jnp.swapaxes(inputs, 0, 1)
     reset = None if reset is None else reset.T
     if cell.layered is None:
-        return _run_layer(cell, params, entering, state, reset, initial_state, engine, axis_name)
+        return _run_layer(
+            cell,
+            params,
+            entering,
+            state,
+            reset,
+            initial_state,
+            engine,
+            axis_name,
+            key,
+            index,
+        )
 
     layered = cell.layered
     final_state: list[PyTree] = []
     hidden = passed = jnp.zeros(())
+    layer_key = None
     for number, layer in enumerate(layered.cells):
         layer_params = params[f"layer_{number}"]
         if key is not None:
-            mask_key, kernel_key = jax.random.split(jax.random.fold_in(key, number))
+            layer_key = jax.random.fold_in(key, number)
+            mask_key, kernel_key = jax.random.split(layer_key)
             if layered.recurrent_dropout:
                 rate = layered.recurrent_dropout
                 layer_params = drop_recurrent_kernel(kernel_key, layer_params, rate)
@@ -124,6 +146,8 @@ def run_window(
             initial_state[number],
             engine,
             axis_name,
+            None if layer_key is None else jax.random.fold_in(layer_key, PERTURB_FOLD),
+            index,
         )
         final_state.append(layer_state)
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
@@ -144,6 +168,8 @@ def _run_layer(
     initial_state: PyTree,
     engine: str,
     axis_name: str | None,
+    key: PRNGKey | None,
+    index: DropoutIndex | None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One layer over a time-major window."""
     if engine == "auto":
@@ -161,7 +187,13 @@ def _run_layer(
     if axis_name is not None and not ENGINES[engine].splits_time:
         splitting = [name for name, engine in ENGINES.items() if engine.splits_time]
         raise ValueError(f"engine must be one of {splitting} on split steps, got {engine!r}")
-    project = project_gates if ENGINES[engine].by_gates else project_inputs
-    projected = project(cell, params, inputs)
+    by_gates = ENGINES[engine].by_gates
+    projected: Array | Projected
+    if key is not None and index is not None and cell.perturb is not None:
+        projected = cell.perturb(key, project_inputs(cell, params, inputs), index.step.T)
+        projected = split_projected(cell, projected) if by_gates else projected
+    else:
+        project = project_gates if by_gates else project_inputs
+        projected = project(cell, params, inputs)
     split = {} if axis_name is None else {"axis_name": axis_name}
     return ENGINES[engine].run(cell, params, projected, state, reset, initial_state, **split)
