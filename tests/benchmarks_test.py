@@ -66,18 +66,21 @@ def test_train_step_checks_times_and_writes_json(tmp_path):
         "--length=3",
         "--repeats=2",
         "--engines=auto",
+        "--inputs=tokens,layer",
         f"--output={output}",
         "--nomemory",
     )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     record = json.loads(output.read_text())
-    (entry,) = record["results"]
     assert record["reference"] == "grnn_jax auto"
-    assert {"grnn_jax auto", "flax nnx.RNN"} <= set(entry["timing"])
-    assert all(len(timed["seconds"]) == 2 for timed in entry["timing"].values())
-    losses = record["losses"]["lstm"]
-    assert all(values[3] < values[0] for values in losses.values())
+    assert [entry["inputs"] for entry in record["results"]] == ["tokens", "layer"]
+    for entry in record["results"]:
+        assert {"grnn_jax auto", "flax nnx.RNN"} <= set(entry["timing"])
+        assert all(len(timed["seconds"]) == 2 for timed in entry["timing"].values())
+    assert list(record["losses"]) == ["lstm", "lstm, layer inputs"]
+    for losses in record["losses"].values():
+        assert all(values[3] < values[0] for values in losses.values())
     for package, key in (("haiku", "haiku"), ("equinox", "equinox"), ("torch", "torch")):
         skipped = f"skipped {key}: {package} is not installed" in done.stdout
         assert skipped == (importlib.util.find_spec(package) is None)
@@ -95,6 +98,7 @@ def test_train_step_measures_memory_and_skips_a_missing_peer(tmp_path):
         "--repeats=1",
         "--peers=grnn_jax,haiku",
         "--engines=scan",
+        "--inputs=dense",
         f"--output={output}",
         hidden_packages=tmp_path,
     )
