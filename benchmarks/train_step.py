@@ -37,7 +37,6 @@ library needs once it is started; and the size of XLA's temporary buffers.
 """
 
 import json
-import pathlib
 import subprocess
 import sys
 from typing import Any
@@ -162,40 +161,20 @@ def check(variants: dict[str, dict[str, str]]) -> dict[str, dict[str, list[float
     return report
 
 
-def peak_memory() -> float:
-    """Peak resident memory of this process, in MB.
-
-    On Linux from /proc: `ru_maxrss` there starts at the peak of the process that launched this one.
-    """
-    try:
-        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        kilobytes = int(fields["VmHWM"].split()[0])
-    except OSError:
-        import resource
-
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        kilobytes //= 1024 if sys.platform == "darwin" else 1
-    return kilobytes / 1024
-
-
 def run_child(variant: dict[str, str]) -> None:
     """Measures one implementation in this process and prints one line of JSON."""
     peers.load(variant["key"]).start()
-    record: dict[str, Any] = {"baseline": peak_memory()}
+    record: dict[str, Any] = {"baseline": timing.peak_memory()}
     ((cell, inputs),) = cases()
     training = build(variant, cell, inputs, int(SIZES.value[0]), BATCH_SIZE.value, LENGTH.value)
     for _ in range(2):
         training.step()
-    record["peak"] = peak_memory()
-    try:  # Linux: forget the peak, so that compilation does not hide what the steps need
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-        resettable = True
-    except OSError:
-        resettable = False
+    record["peak"] = timing.peak_memory()
+    # So that compilation does not hide what the steps need.
+    resettable = timing.forget_peak()
     for _ in range(MEMORY_STEPS):
         training.step()
-    after = peak_memory()
+    after = timing.peak_memory()
     record["peak_steps"] = after if resettable else None
     record["peak"] = max(record["peak"], after)
     if training.temporary_bytes is not None:
