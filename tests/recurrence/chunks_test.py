@@ -16,7 +16,7 @@ LENGTH, CHUNK = 100_000, 400
     ids=["linear", "newton"],
 )
 def test_100_000_steps(engine, cell):
-    """The gradient is that of the scan; 4 megabytes are enough for it, without parameters and inputs.
+    """The gradient is that of the scan; 4 megabytes are enough, beside parameters and inputs.
 
     The outputs [1, T, 4] alone are 1.6 megabytes; without chunks Newton's method takes 23.
     """
