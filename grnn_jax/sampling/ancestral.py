@@ -7,7 +7,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Callable, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import (
+    AnyArray,
+    Array,
+    Bool,
+    Callable,
+    Float,
+    Int,
+    Params,
+    PRNGKey,
+    PyTree,
+)
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
 from grnn_jax.sampling.settings import Setting, check_counts, make_settings
@@ -49,7 +59,7 @@ def sample(
     stop: Automaton | None = None,
     lengths: Setting | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
-    first_index: int = 0,
+    first_index: int | Int[AnyArray, ""] = 0,
     **options: float | AnyArray,
 ) -> Samples:
     r"""Draws sequences from the model.
@@ -160,7 +170,7 @@ def stream(
     chunk_length: int = 32,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
-    first_index: int = 0,
+    first_index: int | Int[AnyArray, ""] = 0,
     **settings: Any,
 ) -> Iterator[Samples]:
     """Draws the same sequences as `sample`, and yields them piece by piece as they are drawn.

@@ -40,7 +40,7 @@ def sample_many(
     num_rows: int,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
-    first_index: int = 0,
+    first_index: int | Int[AnyArray, ""] = 0,
     **settings: Any,
 ) -> ManySamples:
     """Draws the sequences that `sample` draws, `num_rows` of them side by side.
