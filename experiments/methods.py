@@ -62,7 +62,11 @@ def define_flags() -> None:
     define("integer", "beam_groups", 1, "Beams: groups that are kept apart by --diversity.")
     define("float", "diversity", 0.0, "Beams: penalty of what groups before have chosen.")
     define("integer", "num_particles", 64, "Particles of each sample of --method=particles.")
-    help = "Regular expression (of `sampling.compile_regex`) that every sample matches as a whole."
+    help = (
+        "Regular expression (a subset of Python's, see grnn_jax/sampling/regex.py) that every "
+        "sample matches as a whole, the prefix apart: in --length symbols at most, in exactly so "
+        "many where a sample has no end."
+    )
     define("string", "regex", "", help)
     help = f"Text with {BLANK} for each symbol to be filled in; \\{BLANK} is {BLANK} itself."
     define("string", "template", "", help)

@@ -19,7 +19,7 @@ class ManySamples(NamedTuple):
         events: [N, T, ...]; after the end of a sequence, zeros.
         mask: [N, T], True for events of the sequence, its end included.
         log_probs: [N, T], as `Samples.log_probs`.
-        done: [N], True where a sequence ended by itself or by a stop, not by the length alone.
+        done: [N], True where a sequence ended by itself, a stop or its own length, not by `length`.
         steps: steps of rows that were computed; `mask.sum()` of them were of use.
     """
 

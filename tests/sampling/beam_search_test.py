@@ -2,10 +2,10 @@
 
 import itertools
 
+import enumerable
 import jax
 import numpy as np
 import pytest
-from sampling import enumerable
 
 import grnn_jax
 from grnn_jax import cells, distributions, sampling

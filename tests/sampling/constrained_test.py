@@ -2,11 +2,11 @@
 
 import re
 
+import enumerable
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sampling import enumerable
 
 from grnn_jax import sampling
 

@@ -1,8 +1,8 @@
 """The state of a sample: kept in a file, restored, forked."""
 
+import enumerable
 import jax
 import numpy as np
-from sampling import enumerable
 
 import grnn_jax
 from grnn_jax import sampling

@@ -5,11 +5,11 @@ import pathlib
 import subprocess
 import sys
 
+import enumerable
 import jax
 import numpy as np
 import pytest
 from helpers import CELLS, perturb
-from sampling import enumerable
 
 import grnn_jax
 from grnn_jax import distributions, sampling
@@ -71,7 +71,7 @@ def test_a_sample_does_not_depend_on_the_engine():
 SHARDED = """
 import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 4)
-from sampling import enumerable
+import enumerable
 import grnn_jax
 from grnn_jax import sampling
 from jax.sharding import NamedSharding, PartitionSpec

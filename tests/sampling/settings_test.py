@@ -1,11 +1,11 @@
 """Settings of a request: for each row, without recompilation, from the enumerated distribution."""
 
+import enumerable
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from sampling import enumerable
 
 import grnn_jax
 from grnn_jax import cells, distributions, sampling
