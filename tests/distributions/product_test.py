@@ -160,7 +160,8 @@ def test_options_go_to_the_fields_that_have_them():
         drawn = sample(keys, params, hidden)
         assert (drawn["class"] == mode["class"]).all()
         assert len(np.unique(drawn["count"])) > 10
-    with pytest.raises(TypeError, match=r"has the options \['min_p', 'temperature', .*got \['bias'\]"):
+    message = r"has the options \['min_p', 'temperature', .*got \['bias'\]"
+    with pytest.raises(TypeError, match=message):
         distribution.sample(keys, params, hidden, bias=1.0)
     alone = product({"count": poisson(1)})
     assert list(inspect.signature(alone.sample).parameters) == ["key", "params", "hidden"]
