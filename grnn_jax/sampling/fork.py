@@ -17,10 +17,15 @@ def to_arrays(state: SampleState) -> SampleState:
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def from_arrays(arrays: SampleState) -> SampleState:
-    """The state that `to_arrays` turned into plain arrays (NumPy's or JAX's)."""
+def from_arrays(arrays: SampleState, impl: str | None = None) -> SampleState:
+    """The state that `to_arrays` turned into plain arrays (NumPy's or JAX's).
+
+    Args:
+        arrays: what `to_arrays` returned, or the same read from a file.
+        impl: the implementation of the keys, where it is not JAX's default.
+    """
     arrays = jax.tree.map(jnp.asarray, arrays)
-    return arrays._replace(key=jax.random.wrap_key_data(arrays.key))
+    return arrays._replace(key=jax.random.wrap_key_data(arrays.key, impl=impl))
 
 
 def fork(
