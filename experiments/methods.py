@@ -47,7 +47,7 @@ def define_flags() -> None:
     define("float", "typical_p", 1.0, help)
     help = "Exponent of the probability of symbols that have occurred; above 1: fewer repetitions."
     define("float", "repetition_penalty", 1.0, help)
-    help = "Text after which a sample ends; may be given several times."
+    help = "Text after which a sample ends, itself included"
     define("multi_string", "stop", None, help)
     help = (
         "ancestral: draw from the model. beam: the most probable samples. stochastic_beam: "
