@@ -3,6 +3,8 @@
     python experiments/sample.py --workdir=runs/default --length=1000 --temperature=0.8
     python experiments/sample.py --workdir=runs/default --prefix="ROMEO: " --num_samples=3
     python experiments/sample.py --workdir=runs/chorales --num_samples=9 --output=chorales
+    python experiments/sample.py --workdir=runs/names --method=beam --num_samples=8
+    python experiments/sample.py --workdir=runs/names --regex="[A-Z][a-z]{3,6}" --num_samples=20
 
 A single sample of a text is shown while it is drawn; several are drawn side by side. Music is
 written as MIDI files, drawings as SVG, images as an .npz, all of them into a folder with a picture.
@@ -20,6 +22,7 @@ from typing import Any, TextIO
 
 import flags as experiment_flags
 import jax
+import methods
 import numpy as np
 from absl import logging
 from writers import WRITERS, write_folder
@@ -63,7 +66,7 @@ def write_samples(
         seed: seed of the samples; sample i of a seed is the same whatever num_samples is.
         log_probs: write one JSON object a sample instead: text, and nats and num_events of the
             events drawn, the prefix excluded, under the model at temperature 1, not truncated.
-        **options: of `sampling.sample`: temperature, top_k, top_p.
+        **options: of `sampling.sample`: temperature, top_k, …, stop.
     """
     codec = run.codec
     start = codec.encode(prefix, "--prefix") if prefix else None
@@ -81,6 +84,7 @@ def write_samples(
             file.flush()
         file.write(decoder.flush() + ("\n" if codec.end is not None else ""))
         return
+    lengths: list[int] = []
     for first in range(0, num_samples, BATCH_SIZE):
         size = min(BATCH_SIZE, num_samples - first)
         samples = sampling.sample(
@@ -94,6 +98,7 @@ def write_samples(
         )
         for number, (events, mask, nats) in enumerate(rows, start=first):
             ids = events[mask]
+            lengths.append(len(ids))
             text = codec.decode(ids if start is None else np.concatenate([start, ids]))
             if log_probs:
                 record = {"text": text, "nats": float(-nats.sum()), "num_events": int(mask.sum())}
@@ -103,6 +108,7 @@ def write_samples(
             else:
                 file.write(("\n\n" if number else "") + text)
         file.flush()
+    methods.log_lengths(lengths)
 
 
 def check_flags() -> None:
@@ -225,27 +231,26 @@ def asked_options(run: Run) -> dict[str, Any]:
         InputError: the model's output distribution has no such option.
     """
     known = sample_options(run.model.distribution.sample)
-    asked = {
-        name: FLAGS[name].value
-        for name in ("temperature", "top_k", "top_p", "bias")
-        if FLAGS[name].value != FLAGS[name].default
-    }
+    asked = {name: FLAGS[name].value for name in methods.OPTIONS if methods.is_given(name)}
     for name in asked:
         if name not in known:
             listed = ", ".join(f"--{option}" for option in known if option in FLAGS) or "none"
             raise InputError(
                 f"--{name} is no option of this run's output distribution; it has {listed}"
             )
-    return asked
+    return asked | methods.token_options(run)
 
 
 def main() -> None:
     """Samples as the flags say."""
     check_flags()
+    method = methods.asked_method()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
     values = {name: FLAGS[name].value for name in ("num_samples", "seed", "log_probs")}
-    values |= asked_options(run)
+    values |= asked_options(run) if method == "ancestral" else {}
     if not run.codec.is_text:
+        if method != "ancestral":
+            raise InputError(f"--method={method} is for text, this run has {run.codec.name}")
         if FLAGS.prefix:
             raise InputError(f"--prefix is text, and the samples of this run are {run.codec.name}")
         values |= {"length": FLAGS.length, "until": FLAGS.until}
@@ -255,6 +260,13 @@ def main() -> None:
         raise InputError("--until is for the events of --format=events, without --log_probs")
     if FLAGS.prefix:
         run.codec.encode(FLAGS.prefix, "--prefix")  # Before --output is made.
+    if method != "ancestral":
+        texts = methods.texts_by_method(
+            run, prefix=FLAGS.prefix, length=FLAGS.length, default_length=DEFAULT_LENGTH
+        )
+        with output(FLAGS.output) as file:
+            file.writelines(texts)
+        return
     with output(FLAGS.output) as file:
         length = FLAGS.length or DEFAULT_LENGTH
         write_samples(run, file, length=length, prefix=FLAGS.prefix, **values)
@@ -271,6 +283,7 @@ if __name__ == "__main__":
     define("float", "temperature", 1.0, "Divides the logits; 0 takes the most probable event.")
     define("integer", "top_k", 0, "Keep the k most probable events; 0 keeps all.")
     define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
+    methods.define_flags()
     bias = "Draw strokes closer to the most probable ones, from 0 (not at all) up."
     define("float", "bias", 0.0, bias)
     until = "Events in time: where a sample ends, in the unit of the times; empty: --length alone."

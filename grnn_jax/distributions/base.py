@@ -13,7 +13,7 @@ class Distribution(NamedTuple):
         log_prob: (params, hidden [..., H], event [...]) -> nats [...].
         sample: (keys [B], params, hidden [B, H], *, temperature, ...) -> event [B]; one key for
             each row, so that a sample does not depend on its neighbours. Its keyword arguments
-            are the options of the family (categorical: temperature, top_k, top_p).
+            are the options of the family (categorical: those of `truncate`).
         mode: (params, hidden [..., H]) -> the most probable event [...].
         encode: (params, event [...]) -> [..., X], how an event enters the network.
         encoding_size: X.
@@ -22,6 +22,8 @@ class Distribution(NamedTuple):
         is_end: where the end of a sequence is an event: event [...] -> bool [...].
         is_density: True where log_prob is the logarithm of a density, with respect to the
             units of the data as given; its values then depend on these units.
+        logits: where events are tokens: (params, hidden [..., H]) -> [..., V], log-probabilities
+            of all tokens up to a constant; beam search and constraints need it.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -34,6 +36,7 @@ class Distribution(NamedTuple):
     token_table: Callable[[Params], Float[Array, "V X"]] | None = None
     is_end: Callable[[PyTree], Bool[Array, "..."]] | None = None
     is_density: bool = False
+    logits: Callable[[Params, Array], Float[Array, "... V"]] | None = None
 
     def __hash__(self) -> int:
         # A model is a static argument of jit, and `event` may be a dict, which has no hash.
