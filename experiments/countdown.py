@@ -20,12 +20,12 @@ class Countdown:
     """Tells on standard error what is done and what is left.
 
     Args:
-        total: how many there are to do.
+        total: how many there are to do, or None where that is not known.
         unit: of what, in the plural.
         done: how many were done before.
     """
 
-    def __init__(self, total: int, unit: str, done: int = 0):
+    def __init__(self, total: int | None, unit: str, done: int = 0):
         self._total, self._unit, self._first = total, unit, done
         self._start = self._told = time.monotonic()
         self._bar = None
@@ -38,13 +38,16 @@ class Countdown:
             self._bar.update(done - self._bar.n)
             return
         now = time.monotonic()
-        if now - self._told < SECONDS_BETWEEN_LINES and done < self._total:
+        if now - self._told < SECONDS_BETWEEN_LINES and done != self._total:
             return
         quick = done == self._total and now - self._start < SECONDS_BETWEEN_LINES
         if quick or done <= self._first:
             return
         self._told = now
         rate = (done - self._first) / max(now - self._start, 1e-9)
+        if self._total is None:
+            logging.info("%s %s, %s a second", f"{done:,}", self._unit, f"{rate:,.0f}")
+            return
         logging.info(
             "%s of %s %s, %s a second, left %s", f"{done:,}", f"{self._total:,}", self._unit,
             f"{rate:,.0f}", clock((self._total - done) / rate),

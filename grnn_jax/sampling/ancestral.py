@@ -59,7 +59,7 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
-    first_index: int = 0,
+    first_index: int | Int[AnyArray, ""] = 0,
     **options: float | AnyArray,
 ) -> Samples:
     r"""Draws sequences from the model.
@@ -179,7 +179,7 @@ def start(
     *,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
-    first_index: int = 0,
+    first_index: int | Int[AnyArray, ""] = 0,
 ) -> SampleState:
     """The state in front of the first event drawn; arguments as `sample`."""
     prefix = None if prefix is None else _batched_prefix(model, prefix, num_samples)
