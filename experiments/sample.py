@@ -57,6 +57,7 @@ def write_samples(
     prefix: str = "",
     seed: int = 0,
     log_probs: bool = False,
+    count_duplicates: bool = False,
     **options: Any,
 ) -> None:
     """Draws samples and writes them as text.
@@ -73,6 +74,7 @@ def write_samples(
         seed: seed of the samples; sample i of a seed is the same whatever num_samples is.
         log_probs: write one JSON object a sample instead: text, and nats and num_events of the
             events drawn, the prefix excluded, under the model at temperature 1, not truncated.
+        count_duplicates: tell how many of several samples are different, in the log.
         **options: of `sampling.sample`: temperature, top_k, top_p.
     """
     codec = run.codec
@@ -92,7 +94,8 @@ def write_samples(
         file.write(decoder.flush() + ("\n" if codec.end is not None else ""))
         return
     settings = {"num_samples": num_samples, "length": length, "seed": seed, "options": options}
-    write_stream(text_records(run, prefix, log_probs, **settings)(0), file, num_samples)
+    count_duplicates = count_duplicates and num_samples > 1
+    write_stream(text_records(run, prefix, log_probs, **settings)(0), file, count_duplicates)
 
 
 def text_records(
@@ -119,8 +122,8 @@ def text_records(
     return records
 
 
-def write_stream(records: Iterator[Record], file: TextIO, num_samples: int) -> None:
-    """Writes samples as they come, and tells how many of several are different."""
+def write_stream(records: Iterator[Record], file: TextIO, count_duplicates: bool) -> None:
+    """Writes samples as they come, and tells how many are different where that is asked for."""
     hashes = bytearray()
     for number, record in enumerate(records, start=1):
         file.write(record.text)
@@ -128,7 +131,7 @@ def write_stream(records: Iterator[Record], file: TextIO, num_samples: int) -> N
         if number % BATCH_SIZE == 0:
             file.flush()
     file.flush()
-    if num_samples > 1:
+    if count_duplicates:
         report_duplicates(bytes(hashes))
 
 
@@ -218,7 +221,7 @@ def write_sequences(
             return
         with output("") as file:
             file.write(header)
-            write_stream(records(0), file, num_samples)
+            write_stream(records(0), file, num_samples > 1)
         return
     events = [sample.events for sample in draw(run, **settings)]
     if until is not None:
@@ -335,7 +338,9 @@ def main() -> None:
         write_request(path, FLAGS.num_samples, request_settings(run), records)
         return
     with output(FLAGS.output) as file:
-        write_samples(run, file, length=length, prefix=FLAGS.prefix, **values)
+        write_samples(
+            run, file, length=length, prefix=FLAGS.prefix, count_duplicates=True, **values
+        )
         if not FLAGS.output and file.isatty():
             file.write("\n")
 

@@ -22,6 +22,8 @@ class Distribution(NamedTuple):
         is_end: where the end of a sequence is an event: event [...] -> bool [...].
         is_density: True where log_prob is the logarithm of a density, with respect to the
             units of the data as given; its values then depend on these units.
+        logits: where events are tokens: (params, hidden [..., H]) -> [..., V], log-probabilities
+            of all tokens up to a constant; beam search and constraints need it.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -34,6 +36,7 @@ class Distribution(NamedTuple):
     token_table: Callable[[Params], Float[Array, "V X"]] | None = None
     is_end: Callable[[PyTree], Bool[Array, "..."]] | None = None
     is_density: bool = False
+    logits: Callable[[Params, Array], Float[Array, "... V"]] | None = None
 
     def __hash__(self) -> int:
         # A model is a static argument of jit, and `event` may be a dict, which has no hash.

@@ -135,4 +135,5 @@ def categorical(
         event=jax.ShapeDtypeStruct((), jnp.int32),
         token_table=token_table,
         is_end=None if end is None else is_end,
+        logits=logits,
     )

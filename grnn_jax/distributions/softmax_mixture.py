@@ -105,4 +105,5 @@ def mixture_of_softmaxes(
         log_prob=cut_in_time(log_prob, num_components * num_classes, logits_limit),
         sample=sample,
         mode=mode,
+        logits=mixed,
     )

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
 from grnn_jax.data.batch import Batch
+from grnn_jax.data.pipeline import Windows
 from grnn_jax.likelihood import event_statistics
 from grnn_jax.model import Model
 from grnn_jax.sharding import batch_sharding, shard_batch
@@ -101,3 +102,33 @@ def _new_array(length: int, folder: str | os.PathLike[str] | None, name: str) ->
     if folder is None:
         return np.zeros(length, np.float32)
     return np.memmap(Path(folder) / f"{name}.float32", np.float32, "w+", shape=(length,))
+
+
+def sum_windows(
+    step: Callable[[PyTree, Batch], tuple[PyTree, dict[str, Any]]],
+    carry: PyTree,
+    windows: Windows,
+    report: Report | None = None,
+) -> dict[str, float]:
+    """Adds up, in float64, what a step finds in each window.
+
+    Args:
+        step: (carry, batch) -> (carry, scalars by name, "num_events" among them).
+        carry: in front of the first window.
+        windows: each event once.
+        report: is told how many events are done.
+
+    Returns:
+        The sums.
+    """
+    sums: dict[str, float] = {}
+    pending: dict[str, Any] = {}
+    for index in range(windows.windows_per_epoch + 1):
+        previous = pending
+        if index < windows.windows_per_epoch:
+            carry, pending = step(carry, windows[index])
+        for name, value in previous.items():  # One batch late, so that no device waits.
+            sums[name] = sums.get(name, 0.0) + float(value)
+        if report is not None and previous:
+            report(int(sums["num_events"]))
+    return sums
