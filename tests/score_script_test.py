@@ -23,7 +23,7 @@ surprise = importlib.import_module("writers.surprise")
 SMALL = (
     "--data=lines.txt", "--format=lines", "--hidden_size=8", "--batch_size=4",
     "--eval_batch_size=4", "--sequence_length=16", "--schedule=constant", "--num_steps=4",
-    "--eval_every=2", "--checkpoint_every=2", "--noshow_sample",
+    "--eval_every=2", "--checkpoint_every=2", "--dropout=0.3", "--noshow_sample",
 )  # fmt: skip
 
 
@@ -109,6 +109,71 @@ def test_events_as_csv_and_parquet_sum_to_the_score_of_evaluate(run, folder):
         assert scored[name] == evaluated[name]
     for name in ("nats_per_event", "bits_per_event", "perplexity", "nats_per_sequence"):
         assert scored[name] == pytest.approx(evaluated[name], rel=1e-6)
+
+
+def test_other_methods_stand_beside_the_static_score(run, folder):
+    static = json.loads(run("evaluate", "--workdir=a").out)
+    assert static["method"] == "static" and not {"dynamic", "mc_dropout"} & set(static)
+    found = {}
+    for method, *flags in (
+        ("dynamic", "--dynamic_learning_rate=0"),
+        ("mc_dropout", "--num_draws=2", "--seed=7"),
+        ("temperature",),
+    ):
+        ended = run("evaluate", "--workdir=a", f"--method={method}", *flags)
+        assert ended.status == 0, ended.err
+        values = json.loads(ended.out)
+        found[method] = values.pop(method)
+        assert values == static
+        assert found[method]["method"] == method
+        assert found[method]["num_events"] == static["num_events"]
+    nats = {name: values["nats_per_event"] for name, values in found.items()}
+    assert nats["dynamic"] == pytest.approx(static["nats_per_event"], rel=1e-5)
+    assert nats["temperature"] <= static["nats_per_event"] * (1 + 1e-6)
+    assert nats["mc_dropout"] != static["nats_per_event"]
+    assert found["temperature"]["fitted_on"] == "valid" and found["temperature"]["temperature"] > 0
+    assert (found["mc_dropout"]["num_draws"], found["mc_dropout"]["seed"]) == (2, 7)
+    assert found["dynamic"]["rms"] is True and found["dynamic"]["segment_length"] == 20
+
+
+def test_a_diagnosis_is_numbers_and_a_picture(run, folder):
+    ended = run("diagnose", "--workdir=a", "--data=few.txt", "--output=diagnosis")
+    assert ended.status == 0, ended.err
+    values = json.loads(ended.out)
+    _, nats = nats_of(folder, "a")
+    assert values["nats_per_event"] == pytest.approx(nats.sum() / values["num_events"], rel=1e-5)
+    assert values["nats_above_entropy"] == values["nats_per_event"] - values["entropy_rate"]
+    whole = json.loads((folder / "diagnosis" / "diagnosis.json").read_text())
+    lengths = [len(line) + 1 for line in (folder / "few.txt").read_text().splitlines()]
+    counts = [bin["num_events"] for bin in whole["by_position"]]
+    assert counts == [sum(length > t for length in lengths) for t in range(max(lengths))]
+    for name in ("by_entropy", "by_reliability"):
+        assert sum(bin["num_events"] for bin in whole[name]) == sum(lengths)
+    error = sum(
+        bin["num_events"] * abs(bin["confidence"] - bin["correct"])
+        for bin in whole["by_reliability"]
+    )
+    assert values["expected_calibration_error"] == pytest.approx(error / sum(lengths))
+    assert (folder / "diagnosis" / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["evaluate", "--method=dinamic"], ["--method=dinamic", "static|dynamic"]),
+        (["evaluate", "--num_draws=3"], ["--num_draws", "--method=mc_dropout", "static"]),
+        (["evaluate", "--method=mc_dropout", "--num_draws=0"], ["--num_draws", "at least 1", "0"]),
+        (["evaluate", "--method=dynamic", "--dynamic_decay=2"], ["--dynamic_decay", "2.0"]),
+        (["diagnose", "--data=none.txt"], ["none.txt"]),
+        (["diagnose", "--output=few.txt/x"], ["--output", "few.txt/x"]),
+    ],
+)
+def test_mistakes_of_the_other_scripts(run, flags, words):
+    script, *flags = flags
+    ended = run(script, "--workdir=a", *flags)
+    assert (ended.status, ended.out) == (1, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith("error: ") and all(word in line for word in words), line
 
 
 @pytest.mark.parametrize(
