@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from countdown import Countdown
 from writers.records import check_suffix, finite, write_json_lines, write_records
-from writers.surprise import plot_line_surprise, plot_text_surprise
+from writers.surprise import MOST_CHARACTERS, plot_line_surprise, plot_text_surprise
 
 from grnn_jax.data import load_file
 from grnn_jax.errors import InputError
@@ -69,19 +69,25 @@ def score(run: Run, folder: str) -> ScoredFile:
         )
 
 
+def event_bits(scored: ScoredFile, number: int) -> np.ndarray:
+    """The bits of each event of a sequence."""
+    start, stop = (int(scored.corpus.offsets[number + i]) for i in (0, 1))
+    return np.asarray(scored.nats[start:stop], np.float64) / np.log(2)
+
+
 def plot(scored: ScoredFile, other: ScoredFile | None) -> None:
     """Draws the surprise of one sequence."""
     number, path = FLAGS.plot_sequence, os.path.expanduser(FLAGS.plot)
     count = len(scored.scores.nats)
     if number >= count:
         raise InputError(f"--plot_sequence must be below the {count:,} sequences, got {number}")
-    start, stop = (int(scored.corpus.offsets[number + i]) for i in (0, 1))
-    values = np.asarray(scored.nats[start:stop], np.float64) / np.log(2)
+    values = event_bits(scored, number)
     if scored.codec.is_text:
-        symbols = [scored.symbol(position) for position in range(start, min(stop, start + 4000))]
-        plot_text_surprise(path, symbols, values)
+        start = int(scored.corpus.offsets[number])
+        shown = range(start, start + min(len(values), MOST_CHARACTERS))
+        plot_text_surprise(path, [scored.symbol(position) for position in shown], values)
         return
-    beside = None if other is None else np.asarray(other.nats[start:stop], np.float64) / np.log(2)
+    beside = None if other is None else event_bits(other, number)
     unit = f"bits, density per {scored.codec.unit}" if scored.codec.unit else "bits"
     plot_line_surprise(path, values, unit=unit, other=beside)
 
