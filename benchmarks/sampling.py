@@ -17,20 +17,26 @@ All have the same weights and feed the same first input. Before anything is time
 each are scored by a NumPy implementation of the model, so that a sampler of another distribution
 is found out.
 
+    matmuls alone          the matmuls of as many steps one after the other, h V and h W, and
+                           nothing else: no sampler with these shapes is faster
+
 A round times each implementation once, in shuffled order. The table holds characters per second
 (B·length / median time) and, in brackets, the median over rounds of grnn_jax's speed divided by
-the implementation's (above 1: grnn_jax is faster).
+the implementation's (above 1: grnn_jax is faster), and the median over rounds of its speed as a
+share of that of the matmuls alone.
 """
 
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import peers
 import timing
 from absl import app, flags, logging
-from peers.base import GATES, ModelConfig, Weights, log_probs, random_weights
+from peers.base import GATES, ModelConfig, Weights, flat_gates, log_probs, random_weights
 
 CELL = flags.DEFINE_enum("cell", "lstm", list(GATES), "Recurrent cell.")
 HIDDEN_SIZE = flags.DEFINE_integer("hidden_size", 512, "Hidden size H.", lower_bound=1)
@@ -59,6 +65,33 @@ def build(config: ModelConfig, weights: Weights, batch_size: int, length: int) -
             continue
         runs |= module.samplers(config, weights, batch_size, length)
     return runs
+
+
+LIMIT = "matmuls alone"
+
+
+def matmul_limit(weights: Weights, batch_size: int, length: int) -> Callable[[], Any]:
+    """The matmuls that drawing [B, length] characters cannot do without, one after the other.
+
+    Each step multiplies h [B, H] by V [H, G·H] and by W [H, K]; the first H columns of h V make the
+    next h, so that no step can begin before the one in front of it has ended.
+    """
+    recurrent, output = jnp.asarray(flat_gates(weights.recurrent)), jnp.asarray(weights.output)
+    size = output.shape[0]
+    first = jnp.ones((batch_size, size), jnp.float32)
+
+    @jax.jit
+    def run(recurrent: jax.Array, output: jax.Array, first: jax.Array) -> tuple:
+        def step(_: int, carry: tuple) -> tuple:
+            hidden, scores = carry
+            # The addition keeps the numbers away from zero, where arithmetic is slow.
+            following = first + (hidden @ recurrent)[:, :size]
+            return following, scores + hidden @ output
+
+        scores = jnp.zeros((batch_size, output.shape[1]), jnp.float32)
+        return jax.lax.fori_loop(0, length, step, (first, scores))
+
+    return lambda: jax.block_until_ready(run(recurrent, output, first))
 
 
 def check(num_samples: int = 5000, length: int = 8) -> dict[str, float]:
@@ -108,19 +141,28 @@ def main(argv: list[str]) -> None:
     results: list[dict[str, Any]] = []
     for batch_size in map(int, BATCH_SIZES.value):
         runs = build(config, weights, batch_size, LENGTH.value)
+        runs[LIMIT] = matmul_limit(weights, batch_size, LENGTH.value)
         timed = timing.summarize(timing.interleave(runs, REPEATS.value), names[0])
         for entry in timed.values():
             entry["characters_per_second"] = batch_size * LENGTH.value / entry["median_ms"] * 1e3
+            limit = timing.median_ratio(timed[LIMIT]["seconds"], entry["seconds"])
+            entry["share_of_matmul_limit"] = limit
         results.append({"batch_size": batch_size, "timing": timed})
         speeds = ", ".join(f"{n} {t['characters_per_second']:,.0f}" for n, t in timed.items())
         print(f"B {batch_size}: {speeds} characters/s", flush=True)
     header = [f"{config.cell}, H {config.hidden_size}", *(f"B {r['batch_size']}" for r in results)]
     rows = []
-    for name in names:
+    for name in [*names, LIMIT]:
         entries = [r["timing"][name] for r in results]
-        rates = [f"{e['characters_per_second']:,.0f} ({e['ratio']:.2f})" for e in entries]
+        rates = []
+        for e in entries:
+            share = f"{e['share_of_matmul_limit']:.0%}"
+            rates.append(f"{e['characters_per_second']:,.0f} ({e['ratio']:.2f}; {share})")
         rows.append([name, *rates])
-    print("\nCharacters per second (ratio)\n\n" + timing.markdown_table(header, rows))
+    print(
+        "\nCharacters per second (ratio; share of the matmul limit)\n\n"
+        + timing.markdown_table(header, rows)
+    )
     if OUTPUT.value:
         record = {
             "machine": machine,

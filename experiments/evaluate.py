@@ -2,28 +2,70 @@
 
     python experiments/evaluate.py --workdir=runs/default --split=test
     python experiments/evaluate.py --workdir=runs/default --data=other.txt
+    python experiments/evaluate.py --workdir=runs/default --split=test --method=temperature
 
-The model is rebuilt from --workdir alone.
+The model is rebuilt from --workdir alone. The numbers of the JSON object are those of the static
+likelihood; another --method adds its own in an object under its name.
 """
 
 import json
 
 import flags as experiment_flags
+from countdown import Countdown
 
 from grnn_jax import evaluation
 from grnn_jax.config import SPLITS
+from grnn_jax.errors import InputError
+from grnn_jax.scoring.dynamic import DynamicSettings
+from grnn_jax.scoring.methods import METHODS, MethodSettings, check_method
 
 FLAGS = experiment_flags.FLAGS
 
 
+OF_METHODS = {
+    "dynamic": (
+        "dynamic_learning_rate", "dynamic_decay", "dynamic_segment_length", "dynamic_rms",
+        "dynamic_statistics",
+    ),
+    "mc_dropout": ("num_draws", "seed"),
+}  # fmt: skip
+"""The flags of a method."""
+
+
+def method_settings() -> MethodSettings:
+    """How to score, by the flags.
+
+    Raises:
+        InputError: a flag is outside its range, or of another method.
+    """
+    for method, names in OF_METHODS.items():
+        for name in names:
+            if FLAGS[name].value != FLAGS[name].default and FLAGS.method != method:
+                raise InputError(f"--{name} needs --method={method}, got --method={FLAGS.method}")
+    dynamic = DynamicSettings(
+        learning_rate=FLAGS.dynamic_learning_rate,
+        decay=FLAGS.dynamic_decay,
+        segment_length=FLAGS.dynamic_segment_length,
+        rms=FLAGS.dynamic_rms,
+    )
+    settings = MethodSettings(
+        FLAGS.method, dynamic, FLAGS.dynamic_statistics, FLAGS.num_draws, FLAGS.seed
+    )
+    check_method(settings)
+    return settings
+
+
 def main() -> None:
     """Scores what the flags name."""
+    settings = method_settings()
     values = evaluation.evaluate(
         FLAGS.workdir,
         data=FLAGS.data,
         split=FLAGS.split,
         checkpoint=FLAGS.checkpoint,
         eval_batch_size=FLAGS.eval_batch_size,
+        method=settings,
+        report=Countdown(None, "events"),
     )
     print(json.dumps(values), flush=True)
 
@@ -35,5 +77,19 @@ if __name__ == "__main__":
     define("enum", "checkpoint", "best", "Checkpoint to score.", enum_values=["best", "latest"])
     streams = "Streams that text is scored as, each after 256 events of context; 0: as the run."
     define("integer", "eval_batch_size", 0, streams)
+    other = "Score by this too: the parameters learn from what was scored (dynamic), mean over "
+    other += "draws of dropout (mc_dropout), temperature of the logits fitted on validation data."
+    define("enum", "method", "static", other, enum_values=list(METHODS))
+    start = DynamicSettings()
+    rate = "Dynamic: size of a step on a segment."
+    define("float", "dynamic_learning_rate", start.learning_rate, rate)
+    decay = "Dynamic: pull back to the trained parameters after each segment, from 0 to 1."
+    define("float", "dynamic_decay", start.decay, decay)
+    define("integer", "dynamic_segment_length", start.segment_length, "Dynamic: events in a step.")
+    rms = "Dynamic: scale steps by the root mean square of each gradient on training data."
+    define("boolean", "dynamic_rms", start.rms, rms)
+    define("integer", "dynamic_statistics", 256, "Dynamic: training segments behind that scale.")
+    define("integer", "num_draws", 16, "MC dropout: draws of the masks.")
+    define("integer", "seed", 0, "MC dropout: seed of the draws.")
     experiment_flags.define_machine(distributed=False)
     experiment_flags.run(main, __doc__)

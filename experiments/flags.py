@@ -77,6 +77,11 @@ def define(kind: str, name: str, default: object, help: str, **options: object) 
     _remember("this script", name)
 
 
+def script_values() -> dict[str, object]:
+    """The values of the flags that `define` defined."""
+    return {name: FLAGS[name].value for name in _help.get("this script", [])}
+
+
 def config_from_flags() -> Config:
     """The configuration that the command line asks for, with absolute paths.
 

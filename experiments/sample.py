@@ -12,11 +12,12 @@ Events in time and series are written as CSV to standard output or a .csv file (
 .npz), or with a picture into a folder.
 """
 
+import array
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,12 +26,22 @@ import jax
 import methods
 import numpy as np
 from absl import logging
+from large_request import Record, content_hash, report_duplicates, write_request
 from writers import WRITERS, write_folder
-from writers.sequences import BATCH_SIZE, DEFAULT_LENGTH, default_length, draw, held_out
-from writers.tables import events_until
+from writers.sequences import (
+    BATCH_SIZE,
+    DEFAULT_LENGTH,
+    default_length,
+    draw,
+    held_out,
+    iterate_samples,
+    without_end,
+)
+from writers.tables import csv_header, csv_sample, events_until
 
 from grnn_jax import sampling
 from grnn_jax.config import MAX_SEED
+from grnn_jax.data.corpus import event_arrays
 from grnn_jax.distributions.composition import sample_options
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run, load_run
@@ -50,6 +61,7 @@ def write_samples(
     prefix: str = "",
     seed: int = 0,
     log_probs: bool = False,
+    count_duplicates: bool = False,
     **options: Any,
 ) -> None:
     """Draws samples and writes them as text.
@@ -66,6 +78,7 @@ def write_samples(
         seed: seed of the samples; sample i of a seed is the same whatever num_samples is.
         log_probs: write one JSON object a sample instead: text, and nats and num_events of the
             events drawn, the prefix excluded, under the model at temperature 1, not truncated.
+        count_duplicates: tell how many of several samples are different, in the log.
         **options: of `sampling.sample`: temperature, top_k, …, stop.
     """
     codec = run.codec
@@ -84,31 +97,49 @@ def write_samples(
             file.flush()
         file.write(decoder.flush() + ("\n" if codec.end is not None else ""))
         return
-    lengths: list[int] = []
-    for first in range(0, num_samples, BATCH_SIZE):
-        size = min(BATCH_SIZE, num_samples - first)
-        samples = sampling.sample(
-            run.model, run.params, key, size, length, first_index=first, **options
-        )
-        rows = zip(
-            np.asarray(samples.events),
-            np.asarray(samples.mask),
-            np.asarray(samples.log_probs, np.float64),
-            strict=True,
-        )
-        for number, (events, mask, nats) in enumerate(rows, start=first):
-            ids = events[mask]
-            lengths.append(len(ids))
-            text = codec.decode(ids if start is None else np.concatenate([start, ids]))
+    settings = {"num_samples": num_samples, "length": length, "seed": seed, "options": options}
+    count_duplicates = count_duplicates and num_samples > 1
+    write_stream(text_records(run, prefix, log_probs, **settings)(0), file, count_duplicates)
+
+
+def text_records(
+    run: Run, prefix: str, log_probs: bool, **settings: Any
+) -> Callable[[int], Iterator[Record]]:
+    """The function of `write_request` for text; arguments as `write_samples`."""
+    codec = run.codec
+    start = codec.encode(prefix, "--prefix") if prefix else np.zeros(0, np.int32)
+
+    def records(first: int) -> Iterator[Record]:
+        lengths = array.array("i")
+        samples = iterate_samples(run, first=first, **settings)
+        for number, sample in enumerate(samples, start=first):
+            lengths.append(sample.num_events)
+            text = codec.decode(np.concatenate([start, sample.events]))
+            content = text.encode("utf-8", "surrogateescape")
             if log_probs:
-                record = {"text": text, "nats": float(-nats.sum()), "num_events": int(mask.sum())}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                record = {"text": text, "nats": sample.nats, "num_events": sample.num_events}
+                text = json.dumps(record, ensure_ascii=False) + "\n"
             elif codec.end is not None:
-                file.write(text + "\n")
-            else:
-                file.write(("\n\n" if number else "") + text)
-        file.flush()
-    methods.log_lengths(lengths)
+                text += "\n"
+            elif number:
+                text = "\n\n" + text
+            yield Record(text, content)
+        methods.log_lengths(lengths)
+
+    return records
+
+
+def write_stream(records: Iterator[Record], file: TextIO, count_duplicates: bool) -> None:
+    """Writes samples as they come, and tells how many are different where that is asked for."""
+    hashes = bytearray()
+    for number, record in enumerate(records, start=1):
+        file.write(record.text)
+        hashes += content_hash(record.content)
+        if number % BATCH_SIZE == 0:
+            file.flush()
+    file.flush()
+    if count_duplicates:
+        report_duplicates(bytes(hashes))
 
 
 def check_flags() -> None:
@@ -187,32 +218,23 @@ def write_sequences(
         wanted = " or ".join([*(f"a {s} file" for s in known), "a folder"])
         raise InputError(f"--output: samples of {codec.name} need {wanted}, got {path}")
 
-    def drawn() -> list:
-        samples = draw(run, num_samples=num_samples, length=length, seed=seed, options=options)
-        if until is None:
-            return samples
-        ended = [events_until(sample.events, until) for sample in samples]
-        if short := sum(not reached for _, reached in ended):
-            logging.warning(
-                "%d of %d samples end before --until=%g: ask for a greater --length than %d",
-                short, num_samples, until, length,
-            )  # fmt: skip
-        return [
-            sample._replace(events=events)
-            for sample, (events, _) in zip(samples, ended, strict=True)
-        ]
-
+    settings = {"num_samples": num_samples, "length": length, "seed": seed, "options": options}
     if to_file:
-        with output(path) as file:
-            found = drawn()
-            if log_probs:
-                for sample in found:
-                    record = {"nats": sample.nats, "num_events": sample.num_events}
-                    file.write(json.dumps(record) + "\n")
-            else:
-                writer.write_csv(codec, [sample.events for sample in found], file)
+        several = num_samples > 1
+        header = "" if log_probs else csv_header(codec, several)
+        records = sequence_records(run, log_probs, until, **settings)
+        if path:
+            write_request(path, num_samples, request_settings(run), records, header=header)
+            return
+        with output("") as file:
+            file.write(header)
+            write_stream(records(0), file, num_samples > 1)
         return
-    events = [sample.events for sample in drawn()]
+    events = [sample.events for sample in draw(run, **settings)]
+    if until is not None:
+        ended = [events_until(each, until) for each in events]
+        events = [each for each, _ in ended]
+        warn_short(sum(not reached for _, reached in ended), num_samples, until, length)
     if to_arrays:
         try:
             writer.write_npz(codec, events, Path(path))
@@ -222,6 +244,55 @@ def write_sequences(
     folder = path or os.path.join(workdir, "samples")
     paths = write_folder(codec, events, folder, held_out(run, workdir, num_samples, length))
     logging.info("wrote %d files to %s", len(paths), folder)
+
+
+def warn_short(short: int, num_samples: int, until: float, length: int) -> None:
+    """Warns of samples that end too early."""
+    if short:
+        logging.warning(
+            "%d of %d samples end before --until=%g: ask for a greater --length than %d",
+            short, num_samples, until, length,
+        )  # fmt: skip
+
+
+def sequence_records(
+    run: Run, log_probs: bool, until: float | None, **settings: Any
+) -> Callable[[int], Iterator[Record]]:
+    """The function of `write_request` for tables and for log-probabilities of any format."""
+
+    def records(first: int) -> Iterator[Record]:
+        short, several = 0, settings["num_samples"] > 1
+        samples = iterate_samples(run, first=first, **settings)
+        for number, sample in enumerate(samples, start=first):
+            events = without_end(run.codec, sample.events)
+            if until is not None:
+                events, reached = events_until(events, until)
+                short += not reached
+            content = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves(events))
+            if log_probs:
+                record = {"nats": sample.nats, "num_events": sample.num_events}
+                yield Record(json.dumps(record) + "\n", content)
+            else:
+                yield Record(csv_sample(run.codec, events, number, several), content)
+        if until is not None:
+            warn_short(short, settings["num_samples"], until, settings["length"])
+
+    return records
+
+
+def leaves(events: Any) -> list[np.ndarray]:
+    """The arrays of events."""
+    return [leaf for _, leaf in event_arrays(events)]
+
+
+def request_settings(run: Run) -> dict[str, Any]:
+    """What decides what the samples are: an unfinished file goes on with no others."""
+    values = {name: v for name, v in experiment_flags.script_values().items() if name != "output"}
+    return values | {
+        "workdir": os.path.abspath(FLAGS.workdir),
+        "step": run.step,
+        "devices": jax.device_count(),
+    }
 
 
 def asked_options(run: Run) -> dict[str, Any]:
@@ -267,9 +338,22 @@ def main() -> None:
         with output(FLAGS.output) as file:
             file.writelines(texts)
         return
+    length = FLAGS.length or DEFAULT_LENGTH
+    if FLAGS.output and (FLAGS.num_samples > 1 or FLAGS.log_probs):
+        options = asked_options(run)
+        if FLAGS.prefix:
+            options["prefix"] = run.codec.encode(FLAGS.prefix, "--prefix")
+        records = text_records(
+            run, FLAGS.prefix, FLAGS.log_probs, num_samples=FLAGS.num_samples, length=length,
+            seed=FLAGS.seed, options=options,
+        )  # fmt: skip
+        path = os.path.expanduser(FLAGS.output)
+        write_request(path, FLAGS.num_samples, request_settings(run), records)
+        return
     with output(FLAGS.output) as file:
-        length = FLAGS.length or DEFAULT_LENGTH
-        write_samples(run, file, length=length, prefix=FLAGS.prefix, **values)
+        write_samples(
+            run, file, length=length, prefix=FLAGS.prefix, count_duplicates=True, **values
+        )
         if not FLAGS.output and file.isatty():
             file.write("\n")
 

@@ -17,6 +17,8 @@ from grnn_jax.data import Corpus, eval_batches, load_file
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits, perplexity
 from grnn_jax.model import Model
+from grnn_jax.scoring.events import Report
+from grnn_jax.scoring.methods import STATIC, MethodSettings, score_by_method
 from grnn_jax.sharding import (
     batch_sharding,
     check_batch_size,
@@ -93,6 +95,8 @@ def evaluate(
     split: str = "valid",
     checkpoint: str = "best",
     eval_batch_size: int = 0,
+    method: MethodSettings = STATIC,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Scores a trained model.
 
@@ -102,14 +106,18 @@ def evaluate(
         split: "train", "valid" or "test".
         checkpoint: "best" or "latest".
         eval_batch_size: sequences in a batch; 0 for that of the run.
+        method: another way to score, beside the static likelihood.
+        report: is told how many events that other way has scored.
 
     Returns:
-        split, step, num_sequences, num_events, nats_per_event, bits_per_event, perplexity,
-        nats_per_sequence, checkpoint, data and workdir; is_density, True where the nats are those
-        of densities, and then `unit`, the unit of the data that they are per.
+        method "static", split, step, num_sequences, num_events, nats_per_event, bits_per_event,
+        perplexity, nats_per_sequence, checkpoint, data and workdir; is_density, True where the
+        nats are those of densities, and then `unit`, the unit of the data that they are per. All
+        these numbers are those of the static likelihood; what another method finds stands under
+        its name in a dict of its own, see `score_by_method`.
 
     Raises:
-        InputError: there is no such run, file or split.
+        InputError: there is no such run, file or split, or the method does not fit the run.
     """
     if split not in SPLITS:
         raise InputError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -124,10 +132,13 @@ def evaluate(
     mesh = make_mesh()
     check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
     with tempfile.TemporaryDirectory(prefix="grnn_jax-") as cache:
-        corpus = _load_corpus(run, Path(workdir), data, split, cache)
+        corpus = load_corpus(run, Path(workdir), data, split, cache)
+        scored = run._replace(config=config)
+        other = score_by_method(scored, workdir, corpus, mesh, method, report)
         values = make_evaluate(run.model, config, mesh)(run.params, corpus)
     assert values is not None
     return {
+        "method": STATIC.method,
         "split": "data" if data else split,
         "step": run.step,
         **values,
@@ -136,10 +147,11 @@ def evaluate(
         "checkpoint": checkpoint,
         "data": data or config.data,
         "workdir": str(workdir),
+        **({method.method: other} if other else {}),
     }
 
 
-def _load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> Corpus:
+def load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> Corpus:
     """What `evaluate` scores; a file's tokens are memory-mapped in the folder `cache`."""
     if data:
         return load_file(data, run.config.format, run.codec, cache, column=run.config.column)

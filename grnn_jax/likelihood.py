@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import AnyArray, Array, Bool, Callable, Float, Params, PRNGKey, PyTree
 from grnn_jax.model import Carry, Model, token_table_with_start
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import dropout_index
@@ -51,6 +51,38 @@ def event_log_probs(
         Log-probabilities in nats, exactly 0 where mask is False, and the carry after the
         window.
     """
+    read = model.distribution.log_prob
+    return event_statistics(model, params, carry, batch, read, key=key, conditioning=conditioning)
+
+
+def event_statistics(
+    model: Model,
+    params: Params,
+    carry: Carry,
+    batch: Any,
+    read: Callable[[Params, Array, PyTree], PyTree],
+    *,
+    key: PRNGKey | None = None,
+    conditioning: Float[AnyArray, "..."] | None = None,
+) -> tuple[PyTree, Carry]:
+    r"""What the model says of every event of a window, given all events before it.
+
+        read(h_t, x_{t+1}),   0 where not mask
+
+    Args:
+        model: the model.
+        params: its parameters.
+        carry: as `event_log_probs`, and so are the other arguments.
+        batch: events, mask and reset.
+        read: (params of the distribution, hidden [T, B, H], events [T, B, ...]) -> arrays [T, B]:
+            the log_prob of the distribution, its entropy, ….
+        key: switches dropout on, and seeds it.
+        conditioning: vectors that move the initial state.
+
+    Returns:
+        What `read` returned, batch-major [B, T], exactly 0 where mask is False, and the carry
+        after the window.
+    """
     events, mask, reset = batch
     # Narrow integers, as files hold them, could not number the start input's row.
     events = jax.tree.map(
@@ -65,7 +97,7 @@ def event_log_probs(
         previous = jnp.where(started, previous, start_row)
     index = None if key is None else dropout_index(batch_size, length, reset)
 
-    def chunk(state: PyTree, window: tuple) -> tuple[PyTree, Array]:
+    def chunk(state: PyTree, window: tuple) -> tuple[PyTree, PyTree]:
         events, previous, started, mask, reset, index = window
         inputs: Array | Tokens
         if model.distribution.token_table is not None:
@@ -89,13 +121,13 @@ def event_log_probs(
             hidden = jnp.concatenate([hidden, jnp.swapaxes(encoded, 0, 1)], -1)
         # Time-major to the end: the events are small, and `hidden` is not.
         events = jax.tree.map(lambda array: jnp.swapaxes(array, 0, 1), events)
-        log_probs = model.distribution.log_prob(params["distribution"], hidden, events)
-        return state, jnp.where(mask, log_probs.T, 0)
+        found = read(params["distribution"], hidden, events)
+        return state, jax.tree.map(lambda values: jnp.where(mask, values.T, 0), found)
 
     window = (events, previous, started, mask, reset, index)
-    state, log_probs = scan_chunks(chunk, carry.cell_state, window, model.chunk_size)
+    state, found = scan_chunks(chunk, carry.cell_state, window, model.chunk_size)
     last = jax.tree.map(lambda array: array[:, -1], events)
-    return log_probs, model.feed(carry._replace(cell_state=state), last)
+    return found, model.feed(carry._replace(cell_state=state), last)
 
 
 def shift_right(

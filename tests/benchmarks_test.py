@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
@@ -167,6 +168,23 @@ def test_sampling_checks_times_and_writes_json(tmp_path):
         for entry in record["results"]
         for timed in entry["timing"].values()
     )
+
+    (entry,) = record["results"]
+    assert entry["timing"]["matmuls alone"]["share_of_matmul_limit"] == 1.0
+
+
+def test_the_matmul_limit_multiplies_what_it_says(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    base, sampling = importlib.import_module("peers.base"), load("sampling")
+    weights = base.random_weights(base.ModelConfig("lstm", 4, num_classes=3))
+    hidden, scores = sampling.matmul_limit(weights, 2, 5)()
+    expected, total = np.ones((2, 4)), np.zeros((2, 3))
+    for _ in range(5):
+        total += expected @ weights.output
+        gates = np.einsum("bd,dgh->bgh", expected, weights.recurrent)
+        expected = 1 + gates[:, 0]  # The first of the gates.
+    np.testing.assert_allclose(hidden, expected, rtol=1e-5)
+    np.testing.assert_allclose(scores, total, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,10 @@ def test_eight_devices_equal_one(run, one, folder):
     scores = [json.loads(ended.out)["nats_per_event"] for ended in both]
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert run("sample", "--workdir=eight", "--length=9").status == 0
+    flags = ["--workdir=eight", "--num_samples=7", "--length=9", "--seed=3"]
+    many, alone = (run("sample", *flags, f"--num_cpu_devices={n}") for n in (4, 1))
+    assert many.status == 0 and many.out.count("\n") == 7, many.err
+    assert many.out == alone.out
 
 
 @pytest.mark.parametrize("devices", [2, 8])

@@ -1,6 +1,7 @@
 """The scripts as a user runs them: what they print, how they fail, how they stop and go on."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -112,6 +113,34 @@ def test_samples_of_lines_and_their_log_probabilities(run, lines_run):
     one = run("sample", "--workdir=lines", "--length=30")
     assert one.out == ended.out.splitlines()[0] + "\n"
     assert len(lines_run.out.splitlines()) == 5
+
+
+def test_a_killed_request_equals_the_uninterrupted_one(folder, lines_run):
+    server = ForkServer(folder)
+    flags = ["--workdir=lines", "--num_samples=30000", "--length=5", "--log_probs"]
+    whole = server.run("sample", *flags, "--output=whole.jsonl")
+    assert whole.status == 0, whole.err
+    lines = (folder / "whole.jsonl").read_text(encoding="utf-8").splitlines()
+    different = len({json.loads(line)["text"] for line in lines})
+    assert len(lines) == 30000 and 1 < different < 30000
+    counts = f"30,000 samples, {different:,} different ones, {30000 - different:,} duplicates"
+    assert counts in whole.err
+    started = server.start("sample", *flags, "--output=killed.jsonl")
+    progress, deadline = folder / "killed.jsonl.progress", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if progress.exists() and json.loads(progress.read_text())["samples"]:
+            break
+        time.sleep(0.001)
+    os.kill(started[0], signal.SIGKILL)
+    assert server.wait(started).status == -signal.SIGKILL
+    assert 0 < json.loads(progress.read_text())["samples"] < 30000
+    other = server.run("sample", *flags, "--output=killed.jsonl", "--seed=1")
+    assert other.status == 1 and "seed was 0; is 1" in other.err
+    ended = server.run("sample", *flags, "--output=killed.jsonl")
+    server.close()
+    assert ended.status == 0 and "going on after" in ended.err and counts in ended.err
+    assert (folder / "killed.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+    assert not list(folder.glob("killed.jsonl.*"))
 
 
 def test_bytes_stream_as_whole_characters(run, folder):

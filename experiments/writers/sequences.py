@@ -1,6 +1,6 @@
 """Sequences of events as a run draws them, and as its data hold them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from grnn_jax import sampling
 from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events, map_events
 from grnn_jax.errors import InputError
+from grnn_jax.sharding import make_mesh
 from grnn_jax.workdir import Run, load_run_data
 
 # Samples are drawn side by side in parts, so that memory does not grow with their number.
@@ -22,7 +23,7 @@ class Drawn(NamedTuple):
     """One sample.
 
     Attributes:
-        events: its events [T, ...] in NumPy, without the end that a codec adds.
+        events: its events [T, ...] in NumPy.
         nats: negative log-probability of all events drawn, under the model untempered.
         num_events: number of events drawn, their end included.
     """
@@ -39,10 +40,19 @@ def default_length(codec: Codec) -> int:
     return DEFAULT_LENGTH
 
 
-def draw(
-    run: Run, *, num_samples: int, length: int, seed: int, options: Mapping[str, Any]
-) -> list[Drawn]:
-    """Draws sequences.
+def iterate_samples(
+    run: Run,
+    *,
+    num_samples: int,
+    length: int,
+    seed: int,
+    options: Mapping[str, Any],
+    first: int = 0,
+) -> Iterator[Drawn]:
+    """Draws sequences block by block, on all devices; the next block while one is looked at.
+
+    Every block has the same shape, whatever is wanted of the last one, so that sample i is the
+    same bit by bit wherever drawing begins.
 
     Args:
         run: a trained model.
@@ -50,28 +60,40 @@ def draw(
         length: most events of a sample, the end included.
         seed: seed; sample i of a seed is the same whatever num_samples is.
         options: of `sampling.sample`.
+        first: the sample to begin with.
 
-    Returns:
-        The samples.
+    Yields:
+        The samples `first` … `num_samples - 1`, with the end that a codec adds.
     """
-    drawn = []
-    for first in range(0, num_samples, BATCH_SIZE):
-        samples = sampling.sample(
-            run.model,
-            run.params,
-            jax.random.key(seed),
-            min(BATCH_SIZE, num_samples - first),
-            length,
-            first_index=first,
-            **options,
+    mesh = make_mesh()
+    size = -(-min(BATCH_SIZE, num_samples) // mesh.size) * mesh.size
+    draw_block = sampling.make_sharded_sample(run.model, mesh, size, length, **options)
+    key = jax.random.key(seed)
+    starts = range(first // size * size, num_samples, size)
+    following = draw_block(run.params, key, starts[0]) if len(starts) else None
+    for start in starts:
+        samples = following
+        assert samples is not None
+        if start + size < num_samples:
+            following = draw_block(run.params, key, start + size)
+        events, mask, log_probs = jax.device_get(samples[:3])
+        lengths = mask.sum(1).tolist()
+        nats = -log_probs.astype(np.float64).sum(1)
+        for row in range(max(first - start, 0), min(size, num_samples - start)):
+            one = jax.tree.map(lambda leaf: leaf[row, : lengths[row]], events)  # noqa: B023
+            yield Drawn(one, float(nats[row]), lengths[row])
+
+
+def draw(
+    run: Run, *, num_samples: int, length: int, seed: int, options: Mapping[str, Any]
+) -> list[Drawn]:
+    """Draws sequences; arguments as `iterate_samples`, their events without an added end."""
+    return [
+        sample._replace(events=without_end(run.codec, sample.events))
+        for sample in iterate_samples(
+            run, num_samples=num_samples, length=length, seed=seed, options=options
         )
-        events = jax.tree.map(np.asarray, samples.events)
-        lengths = np.asarray(samples.mask).sum(1).tolist()
-        nats = -np.asarray(samples.log_probs, np.float64).sum(1)
-        for row, count in enumerate(lengths):
-            one = jax.tree.map(lambda leaf: leaf[row, :count], events)  # noqa: B023
-            drawn.append(Drawn(without_end(run.codec, one), float(nats[row]), count))
-    return drawn
+    ]
 
 
 def without_end(codec: Codec, events: Events) -> Events:

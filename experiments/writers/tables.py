@@ -1,7 +1,8 @@
 """Events in time and series as tables, with the columns of the data."""
 
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,6 +44,29 @@ def _rows(codec: TableCodec, events: Events) -> Iterator[list[str]]:
         yield [f"{time:.9g}", *(names[int(events[column][row])] for column, names in marks)]
 
 
+def csv_header(codec: TableCodec, several: bool) -> str:
+    """The first line of a table; `several` samples without a column of their own get one."""
+    name = codec.sequence_column or ("sequence" if several else "")
+    columns = (
+        codec.channels
+        if isinstance(codec, SeriesCodec)
+        else (codec.time_column, *column_names(codec.mark_columns))
+    )
+    return _csv([[name, *columns] if name else columns])
+
+
+def csv_sample(codec: TableCodec, events: Events, number: int, several: bool) -> str:
+    """The lines of one sample, by the columns of `csv_header`."""
+    named = bool(codec.sequence_column) or several
+    return _csv([number, *row] if named else row for row in _rows(codec, events))
+
+
+def _csv(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def write_csv(codec: TableCodec, samples: list[Events], file: TextIO) -> None:
     """Writes the samples as CSV, as the codec reads it.
 
@@ -52,17 +76,10 @@ def write_csv(codec: TableCodec, samples: list[Events], file: TextIO) -> None:
         file: where the table goes. Several samples are told apart by a column "sequence" where the
             data have no such column.
     """
-    name = codec.sequence_column or ("sequence" if len(samples) > 1 else "")
-    columns = (
-        codec.channels
-        if isinstance(codec, SeriesCodec)
-        else (codec.time_column, *column_names(codec.mark_columns))
-    )
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([name, *columns] if name else columns)
+    several = len(samples) > 1
+    file.write(csv_header(codec, several))
     for number, events in enumerate(samples):
-        for row in _rows(codec, events):
-            writer.writerow([number, *row] if name else row)
+        file.write(csv_sample(codec, events, number, several))
 
 
 def write_npz(codec: SeriesCodec, samples: list[Events], path: Path) -> None:

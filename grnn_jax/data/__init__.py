@@ -11,7 +11,7 @@ from grnn_jax.data.formats import (
     load_file,
     load_splits,
 )
-from grnn_jax.data.pipeline import eval_batches, train_iterator, windows_per_epoch
+from grnn_jax.data.pipeline import eval_batches, eval_windows, train_iterator, windows_per_epoch
 from grnn_jax.data.text_codec import IncrementalDecoder, TextCodec, build_codec
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "build_codec",
     "codec_from_dict",
     "eval_batches",
+    "eval_windows",
     "load_file",
     "load_splits",
     "make_augmentation",

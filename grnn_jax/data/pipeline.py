@@ -7,6 +7,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Integer
 
 from grnn_jax.config import FORMATS
 from grnn_jax.data.augmentation import Augmentation
@@ -132,6 +133,18 @@ class Windows:
             reset[row, heads[heads >= 0]] = True
         return Batch(events, mask, reset)
 
+    def positions(self, index: int) -> Integer[np.ndarray, "B T"]:
+        """Where in the corpus each scored event of a window stands; -1 for what is not scored."""
+        epoch, window = divmod(int(index), self.windows_per_epoch)
+        first = window * self._length
+        streams = self._epoch_streams(epoch if self._seed is not None else 0)
+        found = np.full((len(streams), self._length), -1, np.int64)
+        for row, (starts, bounds, context, _) in enumerate(streams):
+            scored = np.arange(max(first, context), min(first + self._length, int(bounds[-1])))
+            segment = np.searchsorted(bounds, scored, "right") - 1
+            found[row, scored - first] = starts[segment] + scored - bounds[segment]
+        return found
+
 
 def windows_per_epoch(corpus: Corpus, format: str, batch_size: int, sequence_length: int) -> int:
     """Number of batches of `train_iterator` in which every event occurs exactly once."""
@@ -216,7 +229,40 @@ def eval_batches(
 
     Args:
       corpus: the data.
-      format: "text" or "lines".
+      format: as for `eval_windows`, and so are the other arguments.
+      batch_size: rows of the batch over all processes.
+      sequence_length: steps in a window.
+      process_index: this process.
+      process_count: number of processes.
+      context: text only.
+
+    Returns:
+      Iterator over `Batch`; carry the recurrent state through all of it.
+
+    Raises:
+      InputError: a size is out of range, or there is nothing to score.
+    """
+    windows = eval_windows(
+        corpus, format, batch_size, sequence_length, process_index, process_count, context=context
+    )
+    return (windows[i] for i in range(windows.windows_per_epoch))
+
+
+def eval_windows(
+    corpus: Corpus,
+    format: str,
+    batch_size: int,
+    sequence_length: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    *,
+    context: int = EVAL_CONTEXT,
+) -> Windows:
+    """The windows of one pass in which each event is scored exactly once.
+
+    Args:
+      corpus: the data.
+      format: "text" is cut anywhere, sequences of any other stay whole.
       batch_size: rows of the batch over all processes; rows that the data does not fill are
         padding.
       sequence_length: steps in a window.
@@ -226,7 +272,7 @@ def eval_batches(
         scores, so that the score is close to that of one uninterrupted stream.
 
     Returns:
-      Iterator over `Batch`; carry the recurrent state through all of it.
+      The windows; carry the recurrent state from one to the next.
 
     Raises:
       InputError: a size is out of range, or there is nothing to score.
@@ -240,7 +286,7 @@ def eval_batches(
     fill = corpus.num_sequences
     if format == "text":
         fill = -(-corpus.num_events // max(sequence_length, context))
-    windows = Windows(
+    return Windows(
         corpus,
         format,
         batch_size,
@@ -250,7 +296,6 @@ def eval_batches(
         process_index=process_index,
         process_count=process_count,
     )
-    return (windows[i] for i in range(windows.windows_per_epoch))
 
 
 def _check(

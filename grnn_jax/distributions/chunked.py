@@ -1,6 +1,7 @@
 """Losses over large windows, cut in time so that they never hold too much at once."""
 
 import math
+from typing import Any
 
 from grnn_jax.array_types import Array, Callable, Params, PyTree
 from grnn_jax.recurrence.chunks import scan_chunks
@@ -10,14 +11,15 @@ NUMBERS_LIMIT = 2**25
 
 
 def cut_in_time(
-    event_log_prob: Callable[[Params, Array, PyTree], Array],
+    event_log_prob: Callable[[Params, Array, PyTree], Any],
     numbers: int,
     limit: int = NUMBERS_LIMIT,
-) -> Callable[[Params, Array, PyTree], Array]:
+) -> Callable[[Params, Array, PyTree], Any]:
     """The same log-probabilities, in chunks over time where a window [B, T] is large.
 
     Args:
-        event_log_prob: (params, hidden [..., H], event [...]) -> nats [...].
+        event_log_prob: (params, hidden [..., H], event [...]) -> nats [...], or any other numbers
+            of each event.
         numbers: that it holds for each event.
         limit: numbers to hold at once.
 
@@ -25,12 +27,12 @@ def cut_in_time(
         The function; each chunk is computed again in the backward pass.
     """
 
-    def log_prob(params: Params, hidden: Array, event: PyTree) -> Array:
+    def log_prob(params: Params, hidden: Array, event: PyTree) -> Any:
         events = math.prod(hidden.shape[:-1])
         if hidden.ndim != 3 or events * numbers <= limit:
             return event_log_prob(params, hidden, event)
 
-        def chunk(carry: None, window: tuple[Array, PyTree]) -> tuple[None, Array]:
+        def chunk(carry: None, window: tuple[Array, PyTree]) -> tuple[None, Any]:
             return carry, event_log_prob(params, *window)
 
         chunk_size = max(1, limit // (hidden.shape[0] * numbers))

@@ -19,6 +19,7 @@ from grnn_jax.sampling.lengths import LengthStatistics, length_statistics
 from grnn_jax.sampling.particles import Particles, sample_particles
 from grnn_jax.sampling.refill import ManySamples, sample_many
 from grnn_jax.sampling.regex import compile_regex
+from grnn_jax.sampling.sharded import make_sharded_sample
 from grnn_jax.sampling.state import SampleState, start
 from grnn_jax.sampling.stochastic_beam_search import DistinctSamples, stochastic_beam_search
 
@@ -44,6 +45,7 @@ __all__ = [
     "length_statistics",
     "lift",
     "make_constraint",
+    "make_sharded_sample",
     "sample",
     "sample_enumerated",
     "sample_many",

@@ -1,0 +1,54 @@
+"""Sampling on several devices: each draws its part of the sequences, without waiting for others."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import PartitionSpec as P
+
+from grnn_jax.array_types import AnyArray, Callable, Int, Params, PRNGKey
+from grnn_jax.model import Model
+from grnn_jax.sampling.ancestral import Samples, sample
+
+SampleBlock = Callable[[Params, PRNGKey, Int[AnyArray, ""]], Samples]
+
+
+def make_sharded_sample(
+    model: Model, mesh: Mesh | AbstractMesh, num_samples: int, length: int, **options: Any
+) -> SampleBlock:
+    """Makes a function that draws a block of sequences on all devices of a mesh.
+
+    Sequence i has the key folded from i, as in `sample`, so it does not depend on the number of
+    devices (up to the rounding of the logits). A device stops when its own sequences have ended.
+
+    Args:
+        model: the model.
+        mesh: mesh with the axis "data".
+        num_samples: B, sequences in a block; a multiple of the devices.
+        length: most events drawn for each sequence.
+        **options: of `sample`, the same for all sequences.
+
+    Returns:
+        Compiled function (params, key, first_index) -> `Samples` of the sequences first_index …
+        first_index + B - 1, each array split over "data".
+
+    Raises:
+        ValueError: the devices do not divide the block.
+    """
+    num_devices = mesh.shape["data"]
+    if num_samples % num_devices:
+        raise ValueError(
+            f"num_samples must be a multiple of the {num_devices} devices, got {num_samples}"
+        )
+    part = num_samples // num_devices
+
+    def draw(params: Params, key: PRNGKey, first_index: jax.Array) -> Samples:
+        first = first_index + part * jax.lax.axis_index("data")
+        return sample(model, params, key, part, length, first_index=first, **options)
+
+    # The loop of a device ends by its own sequences, so that nothing in it is known to be equal.
+    sharded = jax.shard_map(
+        draw, mesh=mesh, in_specs=(P(), P(), P()), out_specs=P("data"), check_vma=False
+    )
+    return jax.jit(lambda params, key, first: sharded(params, key, jnp.asarray(first, jnp.int32)))

@@ -1,0 +1,134 @@
+"""What a model says of every event of a corpus, each at its place, in bounded memory."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from grnn_jax.config import Config
+from grnn_jax.data import Corpus, eval_windows
+from grnn_jax.data.batch import Batch
+from grnn_jax.data.pipeline import Windows
+from grnn_jax.likelihood import event_statistics
+from grnn_jax.model import Model
+from grnn_jax.sharding import batch_sharding, shard_batch
+
+Read = Callable[[PyTree, Any, PyTree], dict[str, Any]]
+"""(params of the distribution, hidden [T, B, H], events) -> numbers [T, B] by name."""
+
+Report = Callable[[int], None]
+"""Is told how many events are done."""
+
+
+def read_nats(model: Model) -> Read:
+    """Reads the negative log-probability of each event, as "nats"."""
+
+    def read(params: PyTree, hidden: Any, events: PyTree) -> dict[str, Any]:
+        return {"nats": -model.distribution.log_prob(params, hidden, events)}
+
+    return read
+
+
+def make_score_events(
+    model: Model, config: Config, mesh: Mesh, read: Read | None = None
+) -> Callable[..., dict[str, np.ndarray]]:
+    """Makes the function that scores every event of a corpus.
+
+    It goes through the very batches of an evaluation, so that the nats are those of evaluate.py:
+    sequences whole and each from its own start; text cut into streams, each of them after 256
+    events of context (one stream, and no cut, where `eval_batch_size` is 1).
+
+    Args:
+        model: the model.
+        config: format, `eval_batch_size` and `sequence_length` are read.
+        mesh: mesh with the axis "data", of one process.
+        read: what to compute; the nats alone by default.
+
+    Returns:
+        Function (params, corpus, *, folder=None, report=None) -> float32 arrays [num_events] by
+        name, event i of the corpus at i. They lie in files of `folder`, or in memory without one.
+    """
+    read = read or read_nats(model)
+    rows, size = batch_sharding(mesh), config.eval_batch_size
+    initial_state = jax.jit(lambda params: model.initial_state(params, size), out_shardings=rows)
+
+    def step(params: PyTree, carry: PyTree, batch: Batch) -> tuple[PyTree, PyTree]:
+        found, carry = event_statistics(model, params, carry, batch, read)
+        return carry, found
+
+    jitted = jax.jit(step, donate_argnums=1, out_shardings=(rows, rows))
+
+    def score(
+        params: PyTree,
+        corpus: Corpus,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        report: Report | None = None,
+    ) -> dict[str, np.ndarray]:
+        windows = eval_windows(corpus, config.format, size, config.sequence_length)
+        values: dict[str, np.ndarray] = {}
+        carry, pending, done = initial_state(params), None, 0
+        for index in range(windows.windows_per_epoch + 1):
+            previous = pending
+            if index < windows.windows_per_epoch:
+                batch = shard_batch(windows[index], mesh)
+                carry, found = jitted(params, carry, batch)
+                pending = windows.positions(index), found
+            if previous is None:  # One batch late, so that no device waits.
+                continue
+            positions, found = previous
+            scored = positions >= 0
+            for name, numbers in found.items():
+                if name not in values:
+                    values[name] = _new_array(corpus.num_events, folder, name)
+                values[name][positions[scored]] = np.asarray(numbers)[scored]
+            done += int(scored.sum())
+            if report is not None:
+                report(done)
+        if done != corpus.num_events:
+            raise RuntimeError(f"{done} of {corpus.num_events} events were scored")
+        return values
+
+    return score
+
+
+def _new_array(length: int, folder: str | os.PathLike[str] | None, name: str) -> np.ndarray:
+    """Float32 zeros, in a file that is no larger than they are or in memory."""
+    if folder is None:
+        return np.zeros(length, np.float32)
+    return np.memmap(Path(folder) / f"{name}.float32", np.float32, "w+", shape=(length,))
+
+
+def sum_windows(
+    step: Callable[[PyTree, Batch], tuple[PyTree, dict[str, Any]]],
+    carry: PyTree,
+    windows: Windows,
+    report: Report | None = None,
+) -> dict[str, float]:
+    """Adds up, in float64, what a step finds in each window.
+
+    Args:
+        step: (carry, batch) -> (carry, scalars by name, "num_events" among them).
+        carry: in front of the first window.
+        windows: each event once.
+        report: is told how many events are done.
+
+    Returns:
+        The sums.
+    """
+    sums: dict[str, float] = {}
+    pending: dict[str, Any] = {}
+    for index in range(windows.windows_per_epoch + 1):
+        previous = pending
+        if index < windows.windows_per_epoch:
+            carry, pending = step(carry, windows[index])
+        for name, value in previous.items():  # One batch late, so that no device waits.
+            sums[name] = sums.get(name, 0.0) + float(value)
+        if report is not None and previous:
+            report(int(sums["num_events"]))
+    return sums
