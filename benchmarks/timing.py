@@ -1,4 +1,4 @@
-"""What both benchmarks share: interleaved timing, the machine, versions, tables, JSON.
+"""What the benchmarks share: interleaved timing, memory, the machine, versions, tables, JSON.
 
 Implementations are compared in rounds: a round times each of them once, in an order shuffled
 with a fixed seed, so that a slow minute of the machine falls on all of them alike. Ratios are
@@ -13,6 +13,7 @@ import pathlib
 import platform
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -113,6 +114,32 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "load_average": load,
     }
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process, in MB.
+
+    On Linux from /proc: `ru_maxrss` there starts at the peak of the process that launched this one.
+    """
+    try:
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        kilobytes = int(fields["VmHWM"].split()[0])
+    except OSError:
+        import resource
+
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kilobytes //= 1024 if sys.platform == "darwin" else 1
+    return kilobytes / 1024
+
+
+def forget_peak() -> bool:
+    """Starts `peak_memory` anew from what is resident now; says whether the system can."""
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def versions() -> dict[str, str]:

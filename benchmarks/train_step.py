@@ -2,6 +2,7 @@ r"""Times one whole training step of one character model in several libraries, o
 
     python benchmarks/train_step.py --output=train_step.json
     python benchmarks/train_step.py --cells=lstm --sizes=128,512 --repeats=5 --nomemory
+    python benchmarks/train_step.py --inputs=tokens,dense,layer --dtypes=float32,bfloat16
 
 The model is char-rnn's: 65 classes, embedding V -> H, one recurrent layer H -> H, output layer
 H -> V, mean cross-entropy over the B·T events in float32, gradient, Adam (1e-3, 0.9, 0.999,
@@ -19,6 +20,11 @@ H -> V, mean cross-entropy over the B·T events in float32, gradient, Adam (1e-3
     torch      nn.Embedding, nn.LSTM | nn.GRU | nn.RNN batch first, nn.Linear, eager mode,
                Adam(fused=True); a second bias in every gate, as the library has it
 
+With --inputs=dense, random real vectors [B, T, H], batch first as data come, take the place of
+the embedded tokens: nothing can be gathered, and no library needs their gradient. With
+--inputs=layer they are multiplied by a trained scale [H] first, so that the gradient with respect
+to all inputs of the layer is needed, as in the second layer of a stack.
+
 JAX implementations use optax.adam in one compiled step with donated parameters and optimiser
 state. Threads are left at each library's default. Before anything is timed, all losses of a tiny
 model are compared at equal weights (and, where the parameters are the same, after three updates).
@@ -31,7 +37,6 @@ library needs once it is started; and the size of XLA's temporary buffers.
 """
 
 import json
-import pathlib
 import subprocess
 import sys
 from typing import Any
@@ -40,6 +45,7 @@ import peers
 import timing
 from absl import app, flags, logging
 from peers.base import GATES, ModelConfig, TrainStep, random_batch, random_weights
+from peers.base import INPUTS as INPUT_KINDS
 
 CELLS = flags.DEFINE_list("cells", ["lstm", "gru", "elman"], "Cells: lstm, gru, elman.")
 SIZES = flags.DEFINE_list("sizes", ["128", "256", "512", "1024"], "Hidden sizes H.")
@@ -49,6 +55,7 @@ REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds; each times everything onc
 PEERS = flags.DEFINE_list("peers", list(peers.PEERS), "Libraries; the first is the reference.")
 ENGINES = flags.DEFINE_list("engines", ["fused", "scan"], "Engines of grnn_jax.")
 DTYPES = flags.DEFINE_list("dtypes", ["float32"], "Compute dtypes: float32, bfloat16.")
+INPUTS = flags.DEFINE_list("inputs", ["tokens"], "Inputs of the layer: tokens, dense, layer.")
 MEMORY = flags.DEFINE_boolean("memory", True, "Also measure peak memory.")
 OUTPUT = flags.DEFINE_string("output", None, "JSON file for everything measured.")
 CHILD = flags.DEFINE_string("child", None, "Internal: measures memory of one implementation.")
@@ -59,6 +66,9 @@ flags.register_validator(
 )
 flags.register_validator(
     "peers", lambda v: v and set(v) <= set(peers.PEERS), f"must name some of {list(peers.PEERS)}"
+)
+flags.register_validator(
+    "inputs", lambda v: v and set(v) <= set(INPUT_KINDS), "must name tokens, dense, layer"
 )
 flags.register_validator(
     "dtypes", lambda v: set(v) <= {"float32", "bfloat16"}, "must name float32, bfloat16"
@@ -90,14 +100,29 @@ def variants() -> dict[str, dict[str, str]]:
 
 
 def build(
-    variant: dict[str, str], cell: str, size: int, *shape: int, classes: int = 65
+    variant: dict[str, str], cell: str, inputs: str, size: int, *shape: int, classes: int = 65
 ) -> TrainStep:
-    """The training step of one implementation for tokens [B, T] = shape."""
+    """The training step of one implementation for inputs [B, T, ...] with [B, T] = shape."""
     config = ModelConfig(
-        cell, size, num_classes=classes, dtype=variant["dtype"], engine=variant["engine"] or "auto"
+        cell,
+        size,
+        num_classes=classes,
+        inputs=inputs,
+        dtype=variant["dtype"],
+        engine=variant["engine"] or "auto",
     )
     module = peers.load(variant["key"])
     return module.train_step(config, random_weights(config), *random_batch(config, *shape))
+
+
+def cases() -> list[tuple[str, str]]:
+    """The models: cell and kind of inputs."""
+    return [(cell, inputs) for cell in CELLS.value for inputs in INPUTS.value]
+
+
+def title(cell: str, inputs: str) -> str:
+    """The name of a model in tables."""
+    return cell if inputs == "tokens" else f"{cell}, {inputs} inputs"
 
 
 def check(variants: dict[str, dict[str, str]]) -> dict[str, dict[str, list[float]]]:
@@ -107,12 +132,12 @@ def check(variants: dict[str, dict[str, str]]) -> dict[str, dict[str, list[float
         SystemExit: if implementations of the same function disagree.
     """
     report: dict[str, dict[str, list[float]]] = {}
-    for cell in CELLS.value:
+    for cell, inputs in cases():
         losses = {}
         for name, variant in variants.items():
-            step = build(variant, cell, 8, 3, 7, classes=11).step
+            step = build(variant, cell, inputs, 8, 3, 7, classes=11).step
             losses[name] = [step() for _ in range(4)]
-        report[cell] = losses
+        report[title(cell, inputs)] = losses
         reference = next(iter(losses))
         for name, values in losses.items():
             variant = variants[name]
@@ -130,45 +155,26 @@ def check(variants: dict[str, dict[str, str]]) -> dict[str, dict[str, list[float
                 difference = abs(values[update] - losses[reference][update])
                 if not difference <= rounding:
                     sys.exit(
-                        f"error: {cell}: {name} has loss {values[update]:.7f} after {update} "
-                        f"updates, {reference} has {losses[reference][update]:.7f}"
+                        f"error: {title(cell, inputs)}: {name} has loss {values[update]:.7f} "
+                        f"after {update} updates, {reference} has {losses[reference][update]:.7f}"
                     )
     return report
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process, in MB.
-
-    On Linux from /proc: `ru_maxrss` there starts at the peak of the process that launched this one.
-    """
-    try:
-        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        kilobytes = int(fields["VmHWM"].split()[0])
-    except OSError:
-        import resource
-
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        kilobytes //= 1024 if sys.platform == "darwin" else 1
-    return kilobytes / 1024
 
 
 def run_child(variant: dict[str, str]) -> None:
     """Measures one implementation in this process and prints one line of JSON."""
     peers.load(variant["key"]).start()
-    record: dict[str, Any] = {"baseline": peak_memory()}
-    training = build(variant, CELLS.value[0], int(SIZES.value[0]), BATCH_SIZE.value, LENGTH.value)
+    record: dict[str, Any] = {"baseline": timing.peak_memory()}
+    ((cell, inputs),) = cases()
+    training = build(variant, cell, inputs, int(SIZES.value[0]), BATCH_SIZE.value, LENGTH.value)
     for _ in range(2):
         training.step()
-    record["peak"] = peak_memory()
-    try:  # Linux: forget the peak, so that compilation does not hide what the steps need
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-        resettable = True
-    except OSError:
-        resettable = False
+    record["peak"] = timing.peak_memory()
+    # So that compilation does not hide what the steps need.
+    resettable = timing.forget_peak()
     for _ in range(MEMORY_STEPS):
         training.step()
-    after = peak_memory()
+    after = timing.peak_memory()
     record["peak_steps"] = after if resettable else None
     record["peak"] = max(record["peak"], after)
     if training.temporary_bytes is not None:
@@ -176,13 +182,16 @@ def run_child(variant: dict[str, str]) -> None:
     print(json.dumps(record))
 
 
-def measure_memory(variant: dict[str, str], cell: str, size: int) -> dict[str, float | None]:
+def measure_memory(
+    variant: dict[str, str], cell: str, inputs: str, size: int
+) -> dict[str, float | None]:
     """Memory in MB above the started library, measured in a fresh process."""
     command = [
         sys.executable,
         __file__,
         f"--child={json.dumps(variant)}",
         f"--cells={cell}",
+        f"--inputs={inputs}",
         f"--sizes={size}",
         f"--batch_size={BATCH_SIZE.value}",
         f"--length={LENGTH.value}",
@@ -202,9 +211,9 @@ def measure_memory(variant: dict[str, str], cell: str, size: int) -> dict[str, f
 
 def _tables(results: list[dict[str, Any]], names: list[str]) -> str:
     parts = []
-    for cell in CELLS.value:
-        of_cell = [entry for entry in results if entry["cell"] == cell]
-        header = [cell, *(f"H {entry['hidden_size']}" for entry in of_cell)]
+    for case in cases():
+        of_cell = [entry for entry in results if (entry["cell"], entry["inputs"]) == case]
+        header = [title(*case), *(f"H {entry['hidden_size']}" for entry in of_cell)]
         rows = []
         for name in names:
             timed = [entry["timing"][name] for entry in of_cell]
@@ -217,8 +226,8 @@ def _tables(results: list[dict[str, Any]], names: list[str]) -> str:
             used = [entry["memory"][name] for entry in of_cell]
             keys = ("peak_mb", "peak_steps_mb", "xla_temporary_mb")
             rows.append([name, *(" / ".join(_megabytes(u[key]) for key in keys) for u in used)])
-        title = "Memory, MB: peak of the process / of the steps alone / XLA temporaries\n\n"
-        parts.append(title + timing.markdown_table(header, rows))
+        head = "Memory, MB: peak of the process / of the steps alone / XLA temporaries\n\n"
+        parts.append(head + timing.markdown_table(header, rows))
     return "\n\n".join(parts)
 
 
@@ -243,24 +252,27 @@ def main(argv: list[str]) -> None:
     losses = check(compared)
     print(f"checked: equal losses at equal weights; ratios are to {names[0]}", flush=True)
     results = []
-    for cell in CELLS.value:
+    for cell, inputs in cases():
         for size in map(int, SIZES.value):
             shape = (BATCH_SIZE.value, LENGTH.value)
-            steps = {name: build(v, cell, size, *shape).step for name, v in compared.items()}
+            steps = {n: build(v, cell, inputs, size, *shape).step for n, v in compared.items()}
             seconds = timing.interleave(steps, REPEATS.value)
             del steps
             entry: dict[str, Any] = {
                 "cell": cell,
+                "inputs": inputs,
                 "hidden_size": size,
                 "batch_size": shape[0],
                 "length": shape[1],
                 "timing": timing.summarize(seconds, names[0]),
             }
             if MEMORY.value:
-                entry["memory"] = {n: measure_memory(v, cell, size) for n, v in compared.items()}
+                entry["memory"] = {
+                    n: measure_memory(v, cell, inputs, size) for n, v in compared.items()
+                }
             results.append(entry)
             medians = ", ".join(f"{n} {t['median_ms']:.1f}" for n, t in entry["timing"].items())
-            print(f"{cell} H {size}: {medians} ms", flush=True)
+            print(f"{title(cell, inputs)} H {size}: {medians} ms", flush=True)
     print("\n" + _tables(results, names))
     if OUTPUT.value:
         record = {"machine": machine, "reference": names[0], "losses": losses, "results": results}

@@ -3,6 +3,8 @@
     python experiments/sample.py --workdir=runs/default --length=1000 --temperature=0.8
     python experiments/sample.py --workdir=runs/default --prefix="ROMEO: " --num_samples=3
     python experiments/sample.py --workdir=runs/chorales --num_samples=9 --output=chorales
+    python experiments/sample.py --workdir=runs/names --method=beam --num_samples=8
+    python experiments/sample.py --workdir=runs/names --regex="[A-Z][a-z]{3,6}" --num_samples=20
 
 A single sample of a text is shown while it is drawn; several are drawn side by side. Music is
 written as MIDI files, drawings as SVG, images as an .npz, all of them into a folder with a picture.
@@ -10,6 +12,7 @@ Events in time and series are written as CSV to standard output or a .csv file (
 .npz), or with a picture into a folder.
 """
 
+import array
 import contextlib
 import json
 import os
@@ -20,6 +23,7 @@ from typing import Any, TextIO
 
 import flags as experiment_flags
 import jax
+import methods
 import numpy as np
 from absl import logging
 from large_request import Record, content_hash, report_duplicates, write_request
@@ -75,7 +79,7 @@ def write_samples(
         log_probs: write one JSON object a sample instead: text, and nats and num_events of the
             events drawn, the prefix excluded, under the model at temperature 1, not truncated.
         count_duplicates: tell how many of several samples are different, in the log.
-        **options: of `sampling.sample`: temperature, top_k, top_p.
+        **options: of `sampling.sample`: temperature, top_k, …, stop.
     """
     codec = run.codec
     start = codec.encode(prefix, "--prefix") if prefix else None
@@ -106,8 +110,10 @@ def text_records(
     start = codec.encode(prefix, "--prefix") if prefix else np.zeros(0, np.int32)
 
     def records(first: int) -> Iterator[Record]:
+        lengths = array.array("i")
         samples = iterate_samples(run, first=first, **settings)
         for number, sample in enumerate(samples, start=first):
+            lengths.append(sample.num_events)
             text = codec.decode(np.concatenate([start, sample.events]))
             content = text.encode("utf-8", "surrogateescape")
             if log_probs:
@@ -118,6 +124,7 @@ def text_records(
             elif number:
                 text = "\n\n" + text
             yield Record(text, content)
+        methods.log_lengths(lengths)
 
     return records
 
@@ -295,27 +302,26 @@ def asked_options(run: Run) -> dict[str, Any]:
         InputError: the model's output distribution has no such option.
     """
     known = sample_options(run.model.distribution.sample)
-    asked = {
-        name: FLAGS[name].value
-        for name in ("temperature", "top_k", "top_p", "bias")
-        if FLAGS[name].value != FLAGS[name].default
-    }
+    asked = {name: FLAGS[name].value for name in methods.OPTIONS if methods.is_given(name)}
     for name in asked:
         if name not in known:
             listed = ", ".join(f"--{option}" for option in known if option in FLAGS) or "none"
             raise InputError(
                 f"--{name} is no option of this run's output distribution; it has {listed}"
             )
-    return asked
+    return asked | methods.token_options(run)
 
 
 def main() -> None:
     """Samples as the flags say."""
     check_flags()
+    method = methods.asked_method()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
     values = {name: FLAGS[name].value for name in ("num_samples", "seed", "log_probs")}
-    values |= asked_options(run)
+    values |= asked_options(run) if method == "ancestral" else {}
     if not run.codec.is_text:
+        if method != "ancestral":
+            raise InputError(f"--method={method} is for text, this run has {run.codec.name}")
         if FLAGS.prefix:
             raise InputError(f"--prefix is text, and the samples of this run are {run.codec.name}")
         values |= {"length": FLAGS.length, "until": FLAGS.until}
@@ -325,6 +331,13 @@ def main() -> None:
         raise InputError("--until is for the events of --format=events, without --log_probs")
     if FLAGS.prefix:
         run.codec.encode(FLAGS.prefix, "--prefix")  # Before --output is made.
+    if method != "ancestral":
+        texts = methods.texts_by_method(
+            run, prefix=FLAGS.prefix, length=FLAGS.length, default_length=DEFAULT_LENGTH
+        )
+        with output(FLAGS.output) as file:
+            file.writelines(texts)
+        return
     length = FLAGS.length or DEFAULT_LENGTH
     if FLAGS.output and (FLAGS.num_samples > 1 or FLAGS.log_probs):
         options = asked_options(run)
@@ -354,6 +367,7 @@ if __name__ == "__main__":
     define("float", "temperature", 1.0, "Divides the logits; 0 takes the most probable event.")
     define("integer", "top_k", 0, "Keep the k most probable events; 0 keeps all.")
     define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
+    methods.define_flags()
     bias = "Draw strokes closer to the most probable ones, from 0 (not at all) up."
     define("float", "bias", 0.0, bias)
     until = "Events in time: where a sample ends, in the unit of the times; empty: --length alone."

@@ -5,7 +5,14 @@ from grnn_jax.cells import Cell, stack
 from grnn_jax.distributions import Distribution
 from grnn_jax.likelihood import event_log_probs, log_prob
 from grnn_jax.model import Carry, Model, make_model
-from grnn_jax.recurrence import Tokens, explain_engine, unroll
+from grnn_jax.recurrence import (
+    Tokens,
+    explain_engine,
+    newton_unroll,
+    supported_engines,
+    unroll,
+    unroll_sharded,
+)
 from grnn_jax.sampling import Samples, sample, stream
 
 __version__ = "0.1.0"
@@ -24,9 +31,12 @@ __all__ = [
     "likelihood",
     "log_prob",
     "make_model",
+    "newton_unroll",
     "sample",
     "sampling",
     "stack",
     "stream",
+    "supported_engines",
     "unroll",
+    "unroll_sharded",
 ]

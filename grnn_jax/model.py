@@ -106,7 +106,7 @@ def make_model(
             params["conditioning"] = {
                 f"kernel_{index}": lecun_normal(
                     jax.random.fold_in(conditioning_key, index),
-                    (conditioning_size, leaf.shape[-1]),
+                    (conditioning_size, leaf.shape[-1] * (2 if jnp.iscomplexobj(leaf) else 1)),
                     jnp.float32,
                 )
                 for index, leaf in enumerate(leaves)
@@ -130,10 +130,12 @@ def make_model(
                 )
             leaves, tree = jax.tree.flatten(state)
             kernels = params["conditioning"]
-            moved = [
-                leaf + conditioning @ kernels[f"kernel_{index}"]
-                for index, leaf in enumerate(leaves)
-            ]
+            moved = []
+            for index, leaf in enumerate(leaves):
+                shift = conditioning @ kernels[f"kernel_{index}"]
+                if jnp.iscomplexobj(leaf):
+                    shift = jax.lax.complex(*jnp.split(shift, 2, -1))
+                moved.append(leaf + shift)
             state = jax.tree.unflatten(tree, moved)
         event = jax.tree.map(
             lambda spec: jnp.zeros((batch_size, *spec.shape), spec.dtype), distribution.event

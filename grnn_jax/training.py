@@ -109,7 +109,7 @@ def train_state_shardings(state: PyTree, mesh: Mesh, rules: Rules = REPLICATED) 
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
@@ -157,10 +157,10 @@ def make_train_step(
         num_events, loss (nats per event), grad_norm (before clipping) and finite (False where the
         new state holds, or came from, a NaN or an infinity).
     """
-    uses_dropout = config.dropout > 0 or config.recurrent_dropout > 0
+    draws = config.dropout > 0 or config.recurrent_dropout > 0 or config.zoneout > 0
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        key = jax.random.fold_in(state.key, state.step) if uses_dropout else None
+        key = jax.random.fold_in(state.key, state.step) if draws else None
         num_events = jnp.sum(batch.mask, dtype=jnp.int32)
         start = jax.lax.stop_gradient(state.carry)
 

@@ -67,18 +67,21 @@ def test_train_step_checks_times_and_writes_json(tmp_path):
         "--length=3",
         "--repeats=2",
         "--engines=auto",
+        "--inputs=tokens,layer",
         f"--output={output}",
         "--nomemory",
     )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     record = json.loads(output.read_text())
-    (entry,) = record["results"]
     assert record["reference"] == "grnn_jax auto"
-    assert {"grnn_jax auto", "flax nnx.RNN"} <= set(entry["timing"])
-    assert all(len(timed["seconds"]) == 2 for timed in entry["timing"].values())
-    losses = record["losses"]["lstm"]
-    assert all(values[3] < values[0] for values in losses.values())
+    assert [entry["inputs"] for entry in record["results"]] == ["tokens", "layer"]
+    for entry in record["results"]:
+        assert {"grnn_jax auto", "flax nnx.RNN"} <= set(entry["timing"])
+        assert all(len(timed["seconds"]) == 2 for timed in entry["timing"].values())
+    assert list(record["losses"]) == ["lstm", "lstm, layer inputs"]
+    for losses in record["losses"].values():
+        assert all(values[3] < values[0] for values in losses.values())
     for package, key in (("haiku", "haiku"), ("equinox", "equinox"), ("torch", "torch")):
         skipped = f"skipped {key}: {package} is not installed" in done.stdout
         assert skipped == (importlib.util.find_spec(package) is None)
@@ -96,6 +99,7 @@ def test_train_step_measures_memory_and_skips_a_missing_peer(tmp_path):
         "--repeats=1",
         "--peers=grnn_jax,haiku",
         "--engines=scan",
+        "--inputs=dense",
         f"--output={output}",
         hidden_packages=tmp_path,
     )
@@ -106,6 +110,43 @@ def test_train_step_measures_memory_and_skips_a_missing_peer(tmp_path):
     memory = entry["memory"]["grnn_jax scan"]
     assert 0 < memory["peak_mb"] < 2000
     assert 0 < memory["xla_temporary_mb"] < 1
+
+
+def test_recurrence_checks_times_and_draws(tmp_path):
+    output, figure = tmp_path / "recurrence.json", tmp_path / "cost.png"
+    done = run_script(
+        "recurrence.py",
+        "--cells=elman,min_gru",
+        "--sweep=T",
+        "--lengths=3,5",
+        "--sizes=4",
+        "--batch_sizes=2",
+        "--repeats=2",
+        "--engines=fused,linear",
+        f"--output={output}",
+        f"--plot={figure}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    record = json.loads(output.read_text())
+    engines = {"elman": {"scan", "fused", "products alone"}, "min_gru": {"scan", "linear"}}
+    assert [(entry["cell"], entry["length"]) for entry in record["results"]] == [
+        ("elman", 3), ("elman", 5), ("min_gru", 3), ("min_gru", 5)
+    ]  # fmt: skip
+    for entry in record["results"]:
+        names = engines[entry["cell"]]
+        assert set(entry["difference"]) == names - {"products alone"}
+        assert all(difference < 1e-4 for difference in entry["difference"].values())
+        for pass_name in ("forward", "forward + backward"):
+            assert set(entry[pass_name]) == names
+            assert all(len(timed["seconds"]) == 2 for timed in entry[pass_name].values())
+            assert all(
+                ("limit_ratio" in timed) == (entry["cell"] == "elman")
+                for timed in entry[pass_name].values()
+            )
+    assert record["results"][1]["temporary_mb"]["scan"] > 0
+    assert "| elman, forward + backward, ms |" in done.stdout
 
 
 def test_sampling_checks_times_and_writes_json(tmp_path):
@@ -146,9 +187,18 @@ def test_the_matmul_limit_multiplies_what_it_says(monkeypatch):
     np.testing.assert_allclose(scores, total, rtol=1e-5)
 
 
-@pytest.mark.parametrize("flag", ["--cells=cnn", "--sizes=-3", "--peers=keras", "--dtypes=int8"])
-def test_a_bad_flag_is_named_without_a_traceback(flag):
-    done = run_script("train_step.py", flag)
+@pytest.mark.parametrize(
+    ("script", "flag"),
+    [
+        ("train_step.py", "--cells=cnn"),
+        ("train_step.py", "--sizes=-3"),
+        ("train_step.py", "--peers=keras"),
+        ("train_step.py", "--dtypes=int8"),
+        ("recurrence.py", "--lengths=3,5"),
+    ],
+)
+def test_a_bad_flag_is_named_without_a_traceback(script, flag):
+    done = run_script(script, flag)
     assert done.returncode == 1
     assert flag.split("=")[0].strip("-") in done.stderr
     assert "Traceback" not in done.stderr

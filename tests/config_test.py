@@ -59,8 +59,8 @@ def test_json_of_another_version():
     values = json.loads(to_json(Config(hidden_size=8)))
     del values["ema_decay"]
     assert from_json(json.dumps(values)) == Config(hidden_size=8)
-    values["zoneout"] = 0.1
-    with pytest.raises(InputError, match="W/config.json: unknown setting 'zoneout'"):
+    values["warp"] = 0.1
+    with pytest.raises(InputError, match="W/config.json: unknown setting 'warp'"):
         from_json(json.dumps(values), "W/config.json")
     with pytest.raises(InputError, match="not valid JSON"):
         from_json("{")

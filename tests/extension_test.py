@@ -1,5 +1,6 @@
 """What docs/ says about extending the package, done: the page's own code, trained with."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -10,24 +11,64 @@ import numpyro.distributions
 import pytest
 from helpers import perturb
 
-from grnn_jax import distributions, runner
+from grnn_jax import cells, distributions, runner, supported_engines, workdir
 from grnn_jax.config import Config
+from grnn_jax.data import Batch, build_codec
 from grnn_jax.evaluation import evaluate
+from grnn_jax.optimizer import make_optimizer
 from grnn_jax.sampling import sample
+from grnn_jax.training import init_train_state, make_train_step
 from grnn_jax.workdir import load_run
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-@pytest.fixture
-def laplace(monkeypatch):
-    page = (DOCS / "adding_a_distribution.md").read_text()
-    monkeypatch.setattr(distributions, "DISTRIBUTIONS", dict(distributions.DISTRIBUTIONS))
+def code_of(name):
+    """What the code of a page defines."""
+    page = (DOCS / name).read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names = {}
-    exec(compile(code, "laplace.py", "exec"), names)
+    exec(compile(code, name, "exec"), names)
     assert page.count("\n") < 70
-    return names["laplace"]
+    return names
+
+
+@pytest.fixture
+def laplace(monkeypatch):
+    monkeypatch.setattr(distributions, "DISTRIBUTIONS", dict(distributions.DISTRIBUTIONS))
+    return code_of("adding_a_distribution.md")["laplace"]
+
+
+@pytest.mark.parametrize(
+    ("name", "engines"),
+    [("ugrnn", {"scan", "fused", "fused_recompute"}), ("qrnn", {"scan", "linear"})],
+)
+def test_a_cell_from_outside_trains_on_every_engine_it_qualifies_for(
+    name, engines, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(cells, "CELLS", dict(cells.CELLS))
+    code_of("adding_a_cell.md")
+    assert engines <= set(supported_engines(cells.CELLS[name](8)))
+    (tmp_path / "t.txt").write_text("an old cat\n" * 20)
+    config = Config(
+        data=str(tmp_path / "t.txt"), cell=name, hidden_size=8, batch_size=2, sequence_length=11,
+        num_steps=30, schedule="constant", learning_rate=0.03,
+    )  # fmt: skip
+    codec = build_codec("chars", ["an old cat\n"])
+    events = np.array([codec.encode("an old cat\n")] * 2)
+    batch = Batch(events, np.ones(events.shape, bool), np.eye(*events.shape, dtype=bool))
+    losses = {}
+    for engine in supported_engines(cells.CELLS[name](8)):
+        model = workdir.build_model(dataclasses.replace(config, engine=engine), codec)
+        optimizer = make_optimizer(config)
+        state = init_train_state(model, optimizer, config)
+        step = jax.jit(make_train_step(model, optimizer, config))
+        losses[engine] = []
+        for _ in range(config.num_steps):
+            state, metrics = step(state, batch)
+            losses[engine].append(metrics["loss"])
+        np.testing.assert_allclose(losses[engine], losses["scan"], rtol=1e-3)
+    assert losses["scan"][-1] < 0.5 * losses["scan"][0]
 
 
 def test_the_page_is_right(laplace):

@@ -232,6 +232,14 @@ def test_conditioning_moves_the_initial_state():
         grnn_jax.log_prob(model, params, events, conditioning=jnp.zeros((2, 3)))
 
 
+def test_conditioning_moves_both_parts_of_a_complex_state():
+    model = make_model(cells.lru(4), distributions.categorical(5), conditioning_size=2)
+    params = model.init(jax.random.key(0))
+    (state,) = model.initial_state(params, 1, jnp.asarray([[1.0, 0.0]])).cell_state
+    expected = params["conditioning"]["kernel_0"][0]
+    np.testing.assert_allclose(jnp.concatenate([state[0].real, state[0].imag]), expected)
+
+
 def test_a_reset_restores_the_conditioned_state():
     model = make_model(cells.gru(4), distributions.categorical(5), conditioning_size=2)
     params = perturb(model.init(jax.random.key(0)))

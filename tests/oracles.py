@@ -80,3 +80,30 @@ def unroll(step, params, inputs, state, reset=None, initial=None):
 def log_softmax(logits):
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def truncated(p, temperature=1.0, top_k=None, top_p=None, min_p=0.0, typical_p=None):
+    """The truncated distribution of one row, class by class, in plain Python."""
+    q = p ** (1 / temperature)
+    q = q / q.sum()
+
+    def restrict(q, kept):
+        kept = [k in kept for k in range(len(q))]
+        return np.where(kept, q, 0) / q[kept].sum()
+
+    def nucleus(q, order, mass):
+        kept, reached = [], 0.0
+        for k in order:
+            if mass is None or reached < mass:
+                kept.append(k)
+                reached += q[k]
+        return kept
+
+    order = sorted(range(len(q)), key=lambda k: (-q[k], k))
+    q = restrict(q, order[: len(q) if top_k is None else int(top_k)])
+    q = restrict(q, nucleus(q, order, top_p))
+    q = restrict(q, [k for k in order if q[k] >= min_p * q.max()])
+    possible = [k for k in range(len(q)) if q[k] > 0]
+    entropy = -sum(q[k] * np.log(q[k]) for k in possible)
+    order = sorted(possible, key=lambda k: (abs(-np.log(q[k]) - entropy), k))
+    return restrict(q, nucleus(q, order, typical_p))

@@ -138,6 +138,24 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_complex_state_and_zoneout_resume_bit_for_bit(config, tmp_path):
+    config = dataclasses.replace(
+        config, cell="lru", num_layers=1, recurrent_dropout=0.0, zoneout=0.2, num_steps=6,
+        eval_every=6, checkpoint_every=3, plateau_patience=0,
+    )  # fmt: skip
+    train(dataclasses.replace(config, num_steps=3), tmp_path / "a")
+    train(config, tmp_path / "a")
+    train(config, tmp_path / "b")
+    found, expected = everything(config, tmp_path / "a"), everything(config, tmp_path / "b")
+    found.pop("progress"), expected.pop("progress")  # One was evaluated after step 3 too.
+    assert_same(found, expected)
+    (carry,) = [leaf for leaf in found.values() if getattr(leaf, "dtype", None) == np.complex64]
+    assert (carry.imag != 0).all()
+    run = load_run(tmp_path / "a")
+    samples = grnn_jax.sample(run.model, run.params, jax.random.key(0), 2, 5)
+    assert np.isfinite(samples.log_probs).all()
+
+
 def test_a_signal_during_an_evaluation_gives_it_up_and_it_is_made_up_for(
     config, uninterrupted, tmp_path, monkeypatch
 ):

@@ -24,7 +24,7 @@ def config(tmp_path):
         ({"cell": "x"}, "--cell must be one of .*lstm, .*, got 'x'"),
         ({"engine": "x"}, "--engine must be one of auto, scan, fused, .*, got 'x'"),
         ({"distribution": "x"}, "--distribution must be one of .*categorical, .*, got 'x'"),
-        ({"activation": "relu"}, "--activation=relu needs --cell=elman, got --cell=lstm"),
+        ({"activation": "relu"}, "--activation=relu needs --cell=elman, .*, got --cell=lstm"),
         (
             {"cell": "gru", "forget_bias": 2.0},
             "--forget_bias=2.0 needs --cell=.*lstm.*, got --cell=gru",

@@ -6,6 +6,13 @@ Gates are ordered i, f, g, o (LSTM) and r, z, n (GRU, reset after the matmul), o
     LSTM   c' = σ(f) c + σ(i) tanh(g)          h' = σ(o) tanh(c')
     GRU    n = tanh(x_n + σ(r) (h V_n))         h' = (1 - σ(z)) n + σ(z) h
     Elman  h' = tanh(x U + b + h V)
+
+Where the inputs are dense, real vectors [B, T, X = H] take the place of the embedded tokens:
+
+    tokens  embedding[token], the embedding is trained
+    dense   x itself, as real-valued data: no gradient with respect to it is needed
+    layer   scale ⊙ x with a trained scale [H], as the output of a layer below: the whole gradient
+            with respect to the inputs of the recurrent layer is needed
 """
 
 import dataclasses
@@ -15,6 +22,7 @@ from typing import Any
 import numpy as np
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
+INPUTS = ("tokens", "dense", "layer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +32,7 @@ class ModelConfig:
     cell: str
     hidden_size: int
     num_classes: int = 65
+    inputs: str = "tokens"  # one of INPUTS
     dtype: str = "float32"
     engine: str = "auto"  # grnn_jax only
     learning_rate: float = 1e-3
@@ -37,6 +46,7 @@ class Weights:
     """NumPy float32 weights; G gates in the order of the module's docstring."""
 
     embedding: np.ndarray  # [V, H]
+    scale: np.ndarray  # [H]
     input: np.ndarray  # [H, G, H]
     recurrent: np.ndarray  # [H, G, H]
     bias: np.ndarray  # [G, H]
@@ -63,6 +73,7 @@ def random_weights(config: ModelConfig, seed: int = 0, scale: float = 1.0) -> We
 
     return Weights(
         embedding=rng.normal(size=(classes, size)).astype(np.float32),
+        scale=np.ones(size, np.float32),
         input=uniform(size, gates, size),
         recurrent=uniform(size, gates, size),
         bias=uniform(gates, size),
@@ -74,10 +85,13 @@ def random_weights(config: ModelConfig, seed: int = 0, scale: float = 1.0) -> We
 def random_batch(
     config: ModelConfig, batch_size: int, length: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens [B, T] that enter the network and the tokens [B, T] it has to predict."""
+    """Tokens [B, T] or vectors [B, T, H] that enter, and the tokens [B, T] to predict."""
     rng = np.random.default_rng(seed)
     stream = rng.integers(config.num_classes, size=(batch_size, length + 1), dtype=np.int32)
-    return stream[:, :-1], stream[:, 1:]
+    if config.inputs == "tokens":
+        return stream[:, :-1], stream[:, 1:]
+    vectors = rng.normal(size=(batch_size, length, config.hidden_size))
+    return vectors.astype(np.float32), stream[:, 1:]
 
 
 def flat_gates(weight: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Equinox: eqx.nn.LSTMCell / GRUCell vmapped over the batch in a lax.scan.
 
-The rest is eqx.nn.Embedding and eqx.nn.Linear. Equinox has no Elman cell; the one here is written
-as its cells are. The input projection sits inside the scan, as in the library's own example.
-optax.adam under one jax.jit with donation.
+The rest is eqx.nn.Embedding (or a scale of dense inputs) and eqx.nn.Linear. Equinox has no Elman
+cell; the one here is written as its cells are. The input projection sits inside the scan, as in
+the library's own example. optax.adam under one jax.jit with donation.
 """
 
 import math
@@ -50,7 +50,8 @@ CELLS = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell, "elman": ElmanCell}
 class CharRNN(eqx.Module):
     """Embedding, one recurrent layer, output layer."""
 
-    embedding: eqx.nn.Embedding
+    embedding: eqx.nn.Embedding | None
+    scale: jax.Array | None
     cell: Any
     head: eqx.nn.Linear
     hidden_size: int = eqx.field(static=True)
@@ -58,21 +59,30 @@ class CharRNN(eqx.Module):
     def __init__(self, config: ModelConfig, key: jax.Array):
         keys = jax.random.split(key, 3)
         self.hidden_size = config.hidden_size
-        self.embedding = eqx.nn.Embedding(config.num_classes, config.hidden_size, key=keys[0])
-        self.cell = CELLS[config.cell](config.hidden_size, config.hidden_size, key=keys[1])
+        size = config.hidden_size
+        self.embedding = self.scale = None
+        if config.inputs == "tokens":
+            self.embedding = eqx.nn.Embedding(config.num_classes, size, key=keys[0])
+        elif config.inputs == "layer":
+            self.scale = jnp.ones(size)
+        self.cell = CELLS[config.cell](size, size, key=keys[1])
         self.head = eqx.nn.Linear(config.hidden_size, config.num_classes, key=keys[2])
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Tokens [B, T] -> logits [T, B, V]."""
-        embedded = jax.vmap(jax.vmap(self.embedding))(tokens.T)
-        zeros = jnp.zeros((tokens.shape[0], self.hidden_size))
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Tokens [B, T] or vectors [B, T, H] -> logits [T, B, V]."""
+        entering = jnp.swapaxes(inputs, 0, 1)
+        if self.embedding is not None:
+            entering = jax.vmap(jax.vmap(self.embedding))(entering)
+        elif self.scale is not None:
+            entering = entering * self.scale
+        zeros = jnp.zeros((inputs.shape[0], self.hidden_size))
         is_lstm = isinstance(self.cell, eqx.nn.LSTMCell)
 
         def body(state: Any, inputs: jax.Array) -> tuple[Any, jax.Array]:
             state = jax.vmap(self.cell)(inputs, state)
             return state, state[0] if is_lstm else state
 
-        _, hidden = jax.lax.scan(body, (zeros, zeros) if is_lstm else zeros, embedded)
+        _, hidden = jax.lax.scan(body, (zeros, zeros) if is_lstm else zeros, entering)
         return jax.vmap(jax.vmap(self.head))(hidden)
 
 
@@ -82,7 +92,6 @@ def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any)
     bias = flat_gates(weights.bias)
     model = eqx.tree_at(
         lambda m: (
-            m.embedding.weight,
             m.cell.weight_ih,
             m.cell.weight_hh,
             m.cell.bias,
@@ -91,7 +100,6 @@ def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any)
         ),
         model,
         (
-            weights.embedding,
             flat_gates(weights.input).T,
             flat_gates(weights.recurrent).T,
             bias,
@@ -99,6 +107,10 @@ def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any)
             weights.output_bias,
         ),
     )
+    if config.inputs == "tokens":
+        model = eqx.tree_at(lambda m: m.embedding.weight, model, weights.embedding)
+    elif config.inputs == "layer":
+        model = eqx.tree_at(lambda m: m.scale, model, weights.scale)
     if config.cell == "gru":  # a second bias of the candidate, which starts at zero
         model = eqx.tree_at(lambda m: m.cell.bias_n, model, jnp.zeros(config.hidden_size))
     params, static = eqx.partition(model, lambda leaf: hasattr(leaf, "shape"))

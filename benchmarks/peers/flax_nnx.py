@@ -1,7 +1,9 @@
 """Flax: nnx.Embed, nnx.RNN over OptimizedLSTMCell / GRUCell / SimpleCell, nnx.Linear.
 
 nnx.Optimizer with optax.adam, the update under nnx.jit with model and optimiser donated. The
-input projection sits inside the scan, as nnx.RNN has it. In bfloat16 the layers get dtype=bfloat16.
+input projection sits inside the scan, as nnx.RNN has it. Dense inputs enter the layer as they
+are, or times a scale that is a parameter. In bfloat16 the layers get dtype=bfloat16, and the
+inputs of the recurrent one are cast.
 """
 
 from collections.abc import Callable
@@ -25,7 +27,11 @@ class CharRNN(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         size, dtype = config.hidden_size, jnp.dtype(config.dtype)
-        self.embed = nnx.Embed(config.num_classes, size, dtype=dtype, rngs=rngs)
+        if config.inputs == "tokens":
+            self.embed = nnx.Embed(config.num_classes, size, dtype=dtype, rngs=rngs)
+        elif config.inputs == "layer":
+            self.scale = nnx.Param(jnp.ones(size))
+        self.inputs, self.dtype = config.inputs, dtype
         self.rnn = nnx.RNN(CELLS[config.cell](size, size, dtype=dtype, rngs=rngs), rngs=rngs)
         self.head = nnx.Linear(size, config.num_classes, dtype=dtype, rngs=rngs)
         # The LSTM promotes its state to float32; the other two keep the dtype they compute in.
@@ -36,10 +42,17 @@ class CharRNN(nnx.Module):
         carry = self.rnn.cell.initialize_carry((batch_size, 1), nnx.Rngs(0))
         return jax.tree.map(lambda x: x.astype(self.carry_dtype), carry)
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Tokens [B, T] -> logits [B, T, V]."""
-        carry = self.initial_carry(tokens.shape[0])
-        return self.head(self.rnn(self.embed(tokens), initial_carry=carry))
+    def enter(self, inputs: jax.Array) -> jax.Array:
+        """Tokens [B, T] or vectors [B, T, H] -> what the layer receives, [B, T, H]."""
+        if self.inputs == "tokens":
+            return self.embed(inputs)
+        scaled = inputs * self.scale[...] if self.inputs == "layer" else inputs
+        return scaled.astype(self.dtype)
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Tokens [B, T] or vectors [B, T, H] -> logits [B, T, V]."""
+        carry = self.initial_carry(inputs.shape[0])
+        return self.head(self.rnn(self.enter(inputs), initial_carry=carry))
 
     def step(self, carry: Any, token: jax.Array) -> tuple[Any, jax.Array]:
         """One token [B] -> new carry, logits [B, V]."""
@@ -53,13 +66,16 @@ def build(config: ModelConfig, weights: Weights) -> CharRNN:
     cell: Any = model.rnn.cell
     with_bias = cell.dense_h if config.cell == "lstm" else cell.dense_i
     pairs: list[tuple[Any, Any]] = [
-        (model.embed.embedding, weights.embedding),
         (cell.dense_i.kernel, flat_gates(weights.input)),
         (cell.dense_h.kernel, flat_gates(weights.recurrent)),
         (with_bias.bias, flat_gates(weights.bias)),
         (model.head.kernel, weights.output),
         (model.head.bias, weights.output_bias),
     ]
+    if config.inputs == "tokens":
+        pairs.append((model.embed.embedding, weights.embedding))
+    elif config.inputs == "layer":
+        pairs.append((model.scale, weights.scale))
     for variable, value in pairs:
         if variable.shape != value.shape:
             raise ValueError(f"expected shape {variable.shape}, got {value.shape}")

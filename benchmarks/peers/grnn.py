@@ -2,7 +2,8 @@
 
 The loss is the mean of `likelihood.event_log_probs`, from a carried state whose last event is the
 first token of the row: the way the trainer computes it, mask and reset included. optax.adam in one
-jax.jit with parameters and optimiser state donated. In bfloat16 matmuls take bfloat16 inputs,
+jax.jit with parameters and optimiser state donated. Dense inputs go through `unroll` and
+`log_prob` of the distribution, as from Python. In bfloat16 matmuls take bfloat16 inputs,
 state and loss stay float32.
 """
 
@@ -25,30 +26,36 @@ SUPPORTS_BFLOAT16 = True
 
 
 def build(config: ModelConfig, weights: Weights) -> tuple[Any, Any]:
-    """The model and its parameters with the given weights."""
+    """The model of tokens and its parameters with the given weights."""
     dtype = jnp.dtype(config.dtype)
     cell = grnn_jax.cells.CELLS[config.cell](config.hidden_size, dtype=dtype)
     distribution = grnn_jax.distributions.categorical(
         config.num_classes, embedding_size=config.hidden_size, dtype=dtype
     )
     model = grnn_jax.make_model(cell, distribution, engine=config.engine)
-    return model, convert(model.init(jax.random.key(0)), weights)
+    output = output_leaves(weights) | {"embedding": weights.embedding}
+    # The start input stands where the other implementations feed token 0.
+    start_input = {"start": weights.embedding[0]}
+    params = convert(model.init(jax.random.key(0)), cell_leaves(weights), output, start_input)
+    return model, params
 
 
-def convert(params: Any, weights: Weights) -> Any:
-    """The parameters with their leaves replaced by the given weights, wherever they sit."""
-    cell = {
+def cell_leaves(weights: Weights) -> dict[str, np.ndarray]:
+    """Parameters of the cell by their names."""
+    return {
         "input_kernel": flat_gates(weights.input),
         "recurrent_kernel": flat_gates(weights.recurrent)[None],  # one head
         "bias": flat_gates(weights.bias),
     }
-    distribution = {
-        "embedding": weights.embedding,
-        "kernel": weights.output,
-        "bias": weights.output_bias,
-    }
-    # The start input stands where the other implementations feed token 0.
-    start_input = {"start": weights.embedding[0]}
+
+
+def output_leaves(weights: Weights) -> dict[str, np.ndarray]:
+    """Parameters of the output layer by their names."""
+    return {"kernel": weights.output, "bias": weights.output_bias}
+
+
+def convert(params: Any, *groups: dict[str, np.ndarray]) -> Any:
+    """The parameters with the leaves of each group replaced, wherever they sit together."""
     replaced = 0
 
     def visit(tree: Any) -> Any:
@@ -56,7 +63,7 @@ def convert(params: Any, weights: Weights) -> Any:
         if not isinstance(tree, dict):
             return tree
         tree = {name: visit(child) for name, child in tree.items()}
-        for leaves in (cell, distribution, start_input):
+        for leaves in groups:
             if leaves.keys() <= tree.keys():
                 for name, value in leaves.items():
                     if tree[name].shape != value.shape:
@@ -66,13 +73,15 @@ def convert(params: Any, weights: Weights) -> Any:
         return tree
 
     params = visit(params)
-    if replaced != len(cell | distribution | start_input) + 1:  # both have a bias
+    if replaced != sum(map(len, groups)):
         raise ValueError("the parameters of grnn_jax are not laid out as expected here")
     return params
 
 
 def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any) -> TrainStep:
     """jax.value_and_grad of the mean loss, optax.adam."""
+    if config.inputs != "tokens":
+        return train_step_dense(config, weights, inputs, targets)
     model, params = build(config, weights)
     batch = Batch(
         events=np.asarray(targets),
@@ -87,6 +96,30 @@ def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any)
         return -log_probs.sum() / batch.mask.sum()
 
     return compile_step(loss_fn, params, adam(config), carry, batch)
+
+
+def train_step_dense(config: ModelConfig, weights: Weights, inputs: Any, targets: Any) -> TrainStep:
+    """The same for vectors [B, T, H]: `unroll`, then the distribution's `log_prob`."""
+    dtype = jnp.dtype(config.dtype)
+    cell = grnn_jax.cells.CELLS[config.cell](config.hidden_size, dtype=dtype)
+    distribution = grnn_jax.distributions.categorical(config.num_classes, dtype=dtype)
+    cell_key, output_key = jax.random.split(jax.random.key(0))
+    params = {
+        "cell": cell.init(cell_key, config.hidden_size),
+        "output": distribution.init(output_key, config.hidden_size),
+    }
+    params = convert(params, cell_leaves(weights), output_leaves(weights))
+    if config.inputs == "layer":
+        params["scale"] = weights.scale
+
+    def loss_fn(params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
+        if config.inputs == "layer":
+            inputs = inputs * params["scale"]
+        state = cell.initial_state(params["cell"], len(inputs))
+        hidden, _ = grnn_jax.unroll(cell, params["cell"], inputs, state, engine=config.engine)
+        return -distribution.log_prob(params["output"], hidden, targets).mean()
+
+    return compile_step(loss_fn, params, adam(config), inputs, targets)
 
 
 def samplers(

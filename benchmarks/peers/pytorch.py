@@ -1,8 +1,10 @@
 """PyTorch, eager: nn.Embedding, nn.LSTM / nn.GRU / nn.RNN(tanh) batch-first, nn.Linear.
 
+Dense inputs enter the layer as they are, [B, T, H], or times a scale that is a parameter.
 cross_entropy over all B·T events and torch.optim.Adam(fused=True), the fastest of its Adams on a
 CPU. nn.LSTM and its kin carry two biases a gate; the second is 0 at the start. Threads are left
-at torch's default. In bfloat16 the forward pass and the loss run under torch.autocast("cpu").
+at torch's default. In bfloat16 the forward pass runs under torch.autocast("cpu"): nn.LSTM then is
+one oneDNN layer in bfloat16, nn.RNN and nn.GRU have bfloat16 matmuls, nn.GRU a float32 state.
 The sampling loop is char-rnn's: inference mode, one step of the layer with the carried state,
 softmax, multinomial.
 """
@@ -30,22 +32,37 @@ class CharRNN(nn.Module):
         super().__init__()
         layers = {"lstm": nn.LSTM, "gru": nn.GRU, "elman": nn.RNN}
         size = config.hidden_size
-        self.embedding = nn.Embedding(config.num_classes, size)
+        if config.inputs == "tokens":
+            self.embedding = nn.Embedding(config.num_classes, size)
+        elif config.inputs == "layer":
+            self.scale = nn.Parameter(torch.ones(size))
+        self.inputs = config.inputs
         self.rnn = layers[config.cell](size, size, batch_first=True)
         self.head = nn.Linear(size, config.num_classes)
 
-    def forward(self, tokens: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
-        """Tokens [B, T] -> logits [B, T, V], state."""
-        hidden, state = self.rnn(self.embedding(tokens), state)
+    def enter(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, T] or vectors [B, T, H] -> what the layer receives, [B, T, H]."""
+        if self.inputs == "tokens":
+            return self.embedding(inputs)
+        return inputs * self.scale if self.inputs == "layer" else inputs
+
+    def forward(self, inputs: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        """Tokens [B, T] or vectors [B, T, H] -> logits [B, T, V], state."""
+        hidden, state = self.rnn(self.enter(inputs), state)
         return self.head(hidden), state
 
 
 def build(config: ModelConfig, weights: Weights) -> CharRNN:
     """The module with the given weights."""
     model = CharRNN(config)
+    first: list[tuple[Any, Any]] = []
+    if config.inputs == "tokens":
+        first = [(model.embedding.weight, weights.embedding)]
+    elif config.inputs == "layer":
+        first = [(model.scale, weights.scale)]
     with torch.no_grad():
         for parameter, value in (
-            (model.embedding.weight, weights.embedding),
+            *first,
             (model.rnn.weight_ih_l0, flat_gates(weights.input).T),
             (model.rnn.weight_hh_l0, flat_gates(weights.recurrent).T),
             (model.rnn.bias_ih_l0, flat_gates(weights.bias)),
@@ -67,14 +84,14 @@ def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any)
         eps=config.eps,
         fused=True,
     )
-    tokens = torch.tensor(inputs, dtype=torch.long)
+    entering = torch.tensor(inputs, dtype=torch.long if config.inputs == "tokens" else None)
     labels = torch.tensor(targets, dtype=torch.long).reshape(-1)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.dtype == "bfloat16")
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
         with autocast:
-            logits, _ = model(tokens)
+            logits, _ = model(entering)
             loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels)
         loss.backward()
         optimizer.step()

@@ -101,6 +101,8 @@ class Cell(NamedTuple):
         gated: structure declared for the engines that can use it, or None.
         linear: likewise, for a cell that is linear in its state.
         layered: likewise, for a stack of cells.
+        perturb: (key, projected [T, B, P], index [T, B]) -> projected, with what is drawn in
+            training alone; events of a row with equal index draw alike. None draws nothing.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -111,6 +113,7 @@ class Cell(NamedTuple):
     gated: Gated | None = None
     linear: Linear | None = None
     layered: Layered | None = None
+    perturb: Callable[[PRNGKey, Array, Array], Array] | None = None
 
 
 def count_parameters(params: PyTree) -> int:

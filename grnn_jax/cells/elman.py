@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import DType, PyTree, State
+from grnn_jax.array_types import Callable, DType, PyTree, State
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
@@ -41,6 +41,25 @@ def elman(
 
     Reference: J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990.
     """
+    return gated_cell(
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        num_gates=1,
+        num_states=1,
+        pointwise=elman_pointwise(activation),
+        bias=functools.partial(concatenate_biases, hidden_size, 0.0),
+        learned_initial_state=learned_initial_state,
+        dtype=dtype,
+        additive=True,
+    )
+
+
+def elman_pointwise(activation: str) -> Callable[[PyTree, tuple, tuple, State], State]:
+    """The elementwise step, for every product that can stand for V h.
+
+    Raises:
+        ValueError: for an unknown activation.
+    """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
     function = ACTIVATIONS[activation]
@@ -48,14 +67,4 @@ def elman(
     def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
         return (function(projected[0] + recurrent[0]),)
 
-    return gated_cell(
-        hidden_size=hidden_size,
-        num_heads=num_heads,
-        num_gates=1,
-        num_states=1,
-        pointwise=pointwise,
-        bias=functools.partial(concatenate_biases, hidden_size, 0.0),
-        learned_initial_state=learned_initial_state,
-        dtype=dtype,
-        additive=True,
-    )
+    return pointwise

@@ -41,22 +41,23 @@ def gru(
     Reference: K. Cho et al., "Learning phrase representations using RNN encoder-decoder for
     statistical machine translation", EMNLP 2014.
     """
-
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
-        (hidden,) = state
-        reset_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
-        update_gate = jax.nn.sigmoid(projected[1] + recurrent[1])
-        candidate = jnp.tanh(projected[2] + reset_gate * (recurrent[2] + weights["candidate_bias"]))
-        return ((1 - update_gate) * candidate + update_gate * hidden,)
-
     return gated_cell(
         hidden_size=hidden_size,
         num_heads=num_heads,
         num_gates=3,
         num_states=1,
-        pointwise=pointwise,
+        pointwise=gru_pointwise,
         bias=functools.partial(concatenate_biases, hidden_size, 0.0, 0.0, 0.0),
         pointwise_init=lambda: {"candidate_bias": jnp.zeros((hidden_size,), jnp.float32)},
         learned_initial_state=learned_initial_state,
         dtype=dtype,
     )
+
+
+def gru_pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    """The elementwise step, for every product that can stand for V h."""
+    (hidden,) = state
+    reset_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
+    update_gate = jax.nn.sigmoid(projected[1] + recurrent[1])
+    candidate = jnp.tanh(projected[2] + reset_gate * (recurrent[2] + weights["candidate_bias"]))
+    return ((1 - update_gate) * candidate + update_gate * hidden,)

@@ -14,20 +14,22 @@ def linear_cell(
     num_gates: int,
     coefficients: Callable[..., tuple[Array, Array]],
     bias: Callable[[], Float[Array, " GH"]],
+    weights_init: Callable[[PRNGKey], Params] | None = None,
     dtype: DType = jnp.float32,
     learned_initial_state: bool = False,
 ) -> Cell:
     """A `Cell` whose gates see the input alone, and whose output is its state.
 
-        a_t, b_t = coefficients(x_t),   h_t = a_t ⊙ h_{t-1} + b_t
+        a_t, b_t = coefficients(params, x_t),   h_t = a_t ⊙ h_{t-1} + b_t
 
     The projected input is U x_t + b; gates are stored side by side in U [X, G·H] and b [G·H].
 
     Args:
         hidden_size: H.
         num_gates: G.
-        coefficients: from G arrays [..., H] to a and b [..., H].
+        coefficients: from the parameters and G arrays [..., H] to a and b [..., H].
         bias: makes the initial b.
+        weights_init: makes the parameters that `coefficients` reads besides its inputs.
         dtype: compute dtype of the matmul.
         learned_initial_state: whether the initial state is a parameter (else zeros).
 
@@ -45,6 +47,8 @@ def linear_cell(
             key, (input_size, num_gates * hidden_size), jnp.float32
         )
         params = {"input_kernel": kernel, "bias": bias()}
+        if weights_init is not None:
+            params |= weights_init(jax.random.fold_in(key, 1))
         if learned_initial_state:
             params["initial_state"] = jnp.zeros((1, hidden_size), jnp.float32)
         return params
@@ -60,15 +64,21 @@ def linear_cell(
         return dense(inputs, params["input_kernel"], dtype) + params["bias"]
 
     def coefficients_of(params: Params, projected: Array) -> tuple[Array, Array]:
-        return coefficients(*split_gates(projected, num_gates))
+        return coefficients(params, *split_gates(projected, num_gates))
 
     def readout(params: Params, hidden: Array, projected: Array) -> Array:
         return hidden
 
-    def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
-        decay, update = coefficients_of(params, projected_t)
-        hidden = decay * state[0] + update
-        return (hidden,), hidden
-
     linear = Linear(coefficients_of, readout)
-    return Cell(init, initial_state, project, step, hidden_size, linear=linear)
+    return Cell(init, initial_state, project, linear_step(linear), hidden_size, linear=linear)
+
+
+def linear_step(linear: Linear) -> Callable[[Params, State, Array], tuple[State, Array]]:
+    """The step that a linear structure defines."""
+
+    def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
+        decay, update = linear.coefficients(params, projected_t)
+        hidden = decay * state[0] + update
+        return (hidden,), linear.readout(params, hidden, projected_t)
+
+    return step

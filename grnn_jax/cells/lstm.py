@@ -44,24 +44,25 @@ def lstm(
     Reference: S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9,
     1997; F. A. Gers et al., "Learning to forget", Neural Computation 12, 2000.
     """
-
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
-        _, memory = state
-        input_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
-        forget_gate = jax.nn.sigmoid(projected[1] + recurrent[1])
-        candidate = jnp.tanh(projected[2] + recurrent[2])
-        output_gate = jax.nn.sigmoid(projected[3] + recurrent[3])
-        memory = forget_gate * memory + input_gate * candidate
-        return output_gate * jnp.tanh(memory), memory
-
     return gated_cell(
         hidden_size=hidden_size,
         num_heads=num_heads,
         num_gates=4,
         num_states=2,
-        pointwise=pointwise,
+        pointwise=lstm_pointwise,
         bias=functools.partial(concatenate_biases, hidden_size, 0.0, forget_bias, 0.0, 0.0),
         learned_initial_state=learned_initial_state,
         dtype=dtype,
         additive=True,
     )
+
+
+def lstm_pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    """The elementwise step, for every product that can stand for V h."""
+    _, memory = state
+    input_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
+    forget_gate = jax.nn.sigmoid(projected[1] + recurrent[1])
+    candidate = jnp.tanh(projected[2] + recurrent[2])
+    output_gate = jax.nn.sigmoid(projected[3] + recurrent[3])
+    memory = forget_gate * memory + input_gate * candidate
+    return output_gate * jnp.tanh(memory), memory

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, DType
+from grnn_jax.array_types import Array, DType, Params
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases
 from grnn_jax.cells.linear import linear_cell
@@ -35,7 +35,7 @@ def min_gru(
     Reference: L. Feng et al., "Were RNNs all we needed?", 2024.
     """
 
-    def coefficients(update_gate: Array, candidate: Array) -> tuple[Array, Array]:
+    def coefficients(params: Params, update_gate: Array, candidate: Array) -> tuple[Array, Array]:
         return jax.nn.sigmoid(-update_gate), jax.nn.sigmoid(update_gate) * candidate
 
     return linear_cell(

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, DType
+from grnn_jax.array_types import Array, DType, Params
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases
 from grnn_jax.cells.linear import linear_cell
@@ -41,7 +41,7 @@ def min_lstm(
     """
 
     def coefficients(
-        input_gate: Array, forget_gate: Array, candidate: Array
+        params: Params, input_gate: Array, forget_gate: Array, candidate: Array
     ) -> tuple[Array, Array]:
         # log (f / i): both gates may underflow, their ratio may not.
         ratio = jax.nn.log_sigmoid(forget_gate) - jax.nn.log_sigmoid(input_gate)

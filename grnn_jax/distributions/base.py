@@ -13,7 +13,7 @@ class Distribution(NamedTuple):
         log_prob: (params, hidden [..., H], event [...]) -> nats [...].
         sample: (keys [B], params, hidden [B, H], *, temperature, ...) -> event [B]; one key for
             each row, so that a sample does not depend on its neighbours. Its keyword arguments
-            are the options of the family (categorical: temperature, top_k, top_p).
+            are the options of the family (categorical: those of `truncate`).
         mode: (params, hidden [..., H]) -> the most probable event [...].
         encode: (params, event [...]) -> [..., X], how an event enters the network.
         encoding_size: X.

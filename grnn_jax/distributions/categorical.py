@@ -104,10 +104,12 @@ def categorical(
         hidden: Float[Array, "B H"],
         *,
         temperature: float | Array = 1.0,
-        top_k: int | None = None,
+        top_k: int | Array | None = None,
         top_p: float | Array | None = None,
+        min_p: float | Array | None = None,
+        typical_p: float | Array | None = None,
     ) -> Int[Array, " B"]:
-        scores = truncate(logits(params, hidden), temperature, top_k, top_p)
+        scores = truncate(logits(params, hidden), temperature, top_k, top_p, min_p, typical_p)
         return jax.vmap(jax.random.categorical)(key, scores).astype(jnp.int32)
 
     def mode(params: Params, hidden: Float[Array, "... H"]) -> Int[Array, "..."]:

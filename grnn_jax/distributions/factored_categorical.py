@@ -38,7 +38,7 @@ def factored_categorical(
 
     Returns:
         The distribution; an event is int32 [F] with x_f in [0, sizes[f]), any other has
-        log-probability NaN. `sample` takes temperature, top_k and top_p, which act on each
+        log-probability NaN. `sample` takes the options of `truncate`, which act on each
         field given the ones drawn before it; temperature 0 is `mode`. `mode` takes the most
         probable class field by field (greedy), which need not be the most probable event.
         An event is encoded as its fields' one-hot vectors side by side.
@@ -128,12 +128,14 @@ def factored_categorical(
         hidden: Float[Array, "B H"],
         *,
         temperature: float | Array = 1.0,
-        top_k: int | None = None,
+        top_k: int | Array | None = None,
         top_p: float | Array | None = None,
+        min_p: float | Array | None = None,
+        typical_p: float | Array | None = None,
     ) -> Int[Array, "B F"]:
         def choose(field: int, logits: Array) -> Array:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, field))(key)
-            scores = truncate(logits, temperature, top_k, top_p)
+            scores = truncate(logits, temperature, top_k, top_p, min_p, typical_p)
             return jax.vmap(jax.random.categorical)(keys, scores)
 
         return draw(params, hidden, choose)

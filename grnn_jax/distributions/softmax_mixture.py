@@ -39,7 +39,7 @@ def mixture_of_softmaxes(
 
     Returns:
         The distribution; events are integers in [0, V), any other has log-probability NaN.
-        `sample` takes temperature, top_k and top_p, which act on the mixed probabilities.
+        `sample` takes the options of `truncate`, which act on the mixed probabilities.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -91,10 +91,12 @@ def mixture_of_softmaxes(
         hidden: Float[Array, "B H"],
         *,
         temperature: float | Array = 1.0,
-        top_k: int | None = None,
+        top_k: int | Array | None = None,
         top_p: float | Array | None = None,
+        min_p: float | Array | None = None,
+        typical_p: float | Array | None = None,
     ) -> Int[Array, " B"]:
-        scores = truncate(mixed(params, hidden), temperature, top_k, top_p)
+        scores = truncate(mixed(params, hidden), temperature, top_k, top_p, min_p, typical_p)
         return jax.vmap(jax.random.categorical)(key, scores).astype(jnp.int32)
 
     def mode(params: Params, hidden: Float[Array, "... H"]) -> Int[Array, "..."]:

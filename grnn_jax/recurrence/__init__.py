@@ -2,15 +2,21 @@
 
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.engines import ENGINES, EngineChoice, explain_engine, supported_engines
+from grnn_jax.recurrence.newton import NewtonReport
+from grnn_jax.recurrence.newton_unroll import newton_unroll
+from grnn_jax.recurrence.sharded import unroll_sharded
 from grnn_jax.recurrence.tokens import Tokens
 from grnn_jax.recurrence.unroll import unroll
 
 __all__ = [
     "ENGINES",
     "EngineChoice",
+    "NewtonReport",
     "Tokens",
     "explain_engine",
+    "newton_unroll",
     "scan_chunks",
     "supported_engines",
     "unroll",
+    "unroll_sharded",
 ]

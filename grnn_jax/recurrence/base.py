@@ -19,12 +19,15 @@ class Engine(NamedTuple):
         supports: whether the engine can run this cell.
         needs: what it needs of a cell, in words that end "the engine needs a cell …".
         by_gates: whether `projected` comes gate by gate, as `tokens.Projected`.
+        splits_time: whether `run` takes `axis_name`, the axis of a mesh over whose devices the
+            steps are split.
     """
 
     run: Callable[..., tuple[Array, State]]
     supports: Callable[[Cell], bool]
     needs: str
     by_gates: bool = False
+    splits_time: bool = False
 
 
 def where_reset(reset: Bool[Array, "... B"], initial: PyTree, state: PyTree) -> PyTree:

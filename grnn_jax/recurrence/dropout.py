@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Int, PRNGKey
+from grnn_jax.cells.masks import event_mask
 
 
 class DropoutIndex(NamedTuple):
@@ -37,11 +37,5 @@ def dropout(
     Reference: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
     overfitting", JMLR 15, 2014.
     """
-    row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(hidden.shape[1]))
-
-    def keep_event(row_key: PRNGKey, number: Int[Array, ""]) -> Bool[Array, " H"]:
-        event_key = jax.random.fold_in(row_key, number)
-        return jax.random.bernoulli(event_key, 1 - rate, hidden.shape[-1:])
-
-    keep = jax.vmap(jax.vmap(keep_event), in_axes=(None, 0))(row_keys, index)
+    keep = event_mask(key, index, hidden.shape[-1], 1 - rate)
     return jnp.where(keep, hidden / (1 - rate), 0)

@@ -7,6 +7,8 @@ from grnn_jax.cells.base import Cell
 from grnn_jax.recurrence.base import Engine
 from grnn_jax.recurrence.fused import fused_engine
 from grnn_jax.recurrence.linear import linear_engine
+from grnn_jax.recurrence.newton import BLOCK_LIMIT, newton_engine
+from grnn_jax.recurrence.newton import supports as supports_newton
 from grnn_jax.recurrence.scan import scan_engine
 
 
@@ -24,7 +26,13 @@ ENGINES: dict[str, Engine] = {
     "scan": Engine(scan_engine, lambda cell: True, "of any kind"),
     "fused": Engine(fused_engine, _is_gated, "with gated structure", by_gates=True),
     "fused_recompute": Engine(_recompute, _is_gated, "with gated structure", by_gates=True),
-    "linear": Engine(linear_engine, _is_linear, "with linear structure"),
+    "linear": Engine(linear_engine, _is_linear, "with linear structure", splits_time=True),
+    "newton": Engine(
+        newton_engine,
+        supports_newton,
+        f"with gated, elementwise structure and states · head width of at most {BLOCK_LIMIT}",
+        splits_time=True,
+    ),
 }
 """Engines that a flag can name, besides "auto"; a new engine is one file and one line here."""
 

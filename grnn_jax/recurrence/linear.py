@@ -17,6 +17,7 @@ def linear_engine(
     initial_state: State,
     *,
     method: str | None = None,
+    axis_name: str | None = None,
 ) -> tuple[Float[Array, "T B H"], State]:
     r"""Runs a linear cell over all steps of a window at once.
 
@@ -34,7 +35,9 @@ def linear_engine(
         reset: rows that restart from `initial_state` before a step.
         initial_state: what they restart from.
         method: see `linear_scan`; None is "sequential" on a CPU, where it was measured fastest
-            (benchmarks/RESULTS.md), and "chunked" on other platforms, where nothing was measured.
+            (benchmarks/RESULTS.md), and "chunked" on other platforms, where nothing was measured,
+            and on split steps.
+        axis_name: axis of a mesh over which the steps are split, see `linear_scan`.
 
     Returns:
         outputs and the final state, as the scan engine.
@@ -50,6 +53,7 @@ def linear_engine(
         update = jnp.where(restarts, update + decay * initial_state[0], update)
         decay = jnp.where(restarts, 0, decay)
     if method is None:
-        method = "sequential" if jax.default_backend() == "cpu" else "chunked"
-    states = linear_scan(decay, update, state[0], method=method)
+        one_cpu = axis_name is None and jax.default_backend() == "cpu"
+        method = "sequential" if one_cpu else "chunked"
+    states = linear_scan(decay, update, state[0], method=method, axis_name=axis_name)
     return cell.linear.readout(params, states, projected), (states[-1],)

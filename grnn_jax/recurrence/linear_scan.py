@@ -1,13 +1,19 @@
-"""First-order linear recurrences s_t = a_t ⊙ s_{t-1} + b_t, in time or in O(log T) depth."""
+"""First-order linear recurrences s_t = a_t s_{t-1} + b_t, in time or in O(log T) depth."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Inexact
+from grnn_jax.recurrence.devices import is_first_device, relay, shift
 
 METHODS = ("sequential", "chunked", "parallel")
+
+CHUNK_LIMIT = 64
+"""Longest chunk by default: the depth of a chunked scan is then 64 + O(log T)."""
 
 
 def linear_scan(
@@ -17,6 +23,8 @@ def linear_scan(
     *,
     method: str = "chunked",
     chunk_size: int | None = None,
+    reverse: bool = False,
+    axis_name: str | None = None,
 ) -> Inexact[Array, "T ..."]:
     r"""All states of an elementwise linear recurrence.
 
@@ -26,17 +34,22 @@ def linear_scan(
                    da_t = g_t ⊙ s_{t-1},  db_t = g_t,  ds_0 = a_1 ⊙ g_1
 
     The backward pass keeps a and s only. Nothing is divided by a product of decays, so decays of
-    0 (a restart) and products that underflow are exact. Reverse mode, to any order, and `vmap`; no
-    forward mode.
+    0 (a restart) and products that underflow are exact, and no logarithms are needed. Reverse
+    mode, to any order, and `vmap`; no forward mode.
 
     Args:
         decay: a, real or complex.
         update: b, of the shape of `decay`.
         initial: s_0.
         method: "sequential", one step after another; "parallel", `lax.associative_scan`, depth
-            O(log T) and work O(T log T); "chunked", steps in sequence inside of chunks that stand
-            side by side, then from chunk to chunk: work O(T), depth O(√T).
-        chunk_size: steps of a chunk; None is about √T.
+            O(log T) and work O(T) in strided passes; "chunked", steps in sequence inside of
+            chunks that stand side by side, then "parallel" over the chunks: work O(T), depth
+            chunk_size + O(log T).
+        chunk_size: steps of a chunk; None is about √T and at most `CHUNK_LIMIT`.
+        reverse: from the last step to the first, s_t = a_t ⊙ s_{t+1} + b_t.
+        axis_name: axis of a mesh over whose devices the steps are split in equal pieces, inside
+            of `jax.shard_map`; each device then scans its own steps, and one gather of the
+            products of the pieces joins them. "sequential" goes from device to device.
 
     Returns:
         s_1 … s_T, in the widest dtype of the arguments and at least in float32.
@@ -46,92 +59,203 @@ def linear_scan(
 
     Reference: G. E. Blelloch, "Prefix sums and their applications", 1990.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     if decay.shape != update.shape or decay.shape[1:] != initial.shape:
         raise ValueError(
             "decay and update must have one shape [T, ...] and initial the shape [...], got "
             f"{decay.shape}, {update.shape} and {initial.shape}"
         )
+    plan = _Plan(method, chunk_size, False, reverse, axis_name)
+    return _checked_scan(plan, decay, update, initial)
+
+
+def block_linear_scan(
+    matrices: Inexact[Array, "T N N U"],
+    update: Inexact[Array, "T N U"],
+    initial: Inexact[Array, "N U"],
+    *,
+    method: str = "chunked",
+    chunk_size: int | None = None,
+    reverse: bool = False,
+    axis_name: str | None = None,
+) -> Inexact[Array, "T N U"]:
+    r"""All states of U linear recurrences with small matrices.
+
+        s_t[:, u] = A_t[:, :, u] s_{t-1}[:, u] + b_t[:, u],   t = 1 … T
+
+    Products of matrices are sums of elementwise products over U, exact to the dtype on every
+    platform; the work of all methods but "sequential" grows with N³.
+
+    Args:
+        matrices: A; the row axis first.
+        update: b.
+        initial: s_0.
+        method: see `linear_scan`, as all that follows.
+        chunk_size: steps of a chunk.
+        reverse: from the last step to the first.
+        axis_name: axis of a mesh over which the steps are split.
+
+    Returns:
+        s_1 … s_T.
+
+    Raises:
+        ValueError: for an unknown method, a chunk_size below 1, or shapes that do not fit.
+    """
+    if matrices.shape[:2] + matrices.shape[3:] != update.shape or update.shape[1:] != initial.shape:
+        raise ValueError(
+            "matrices must have the shape [T, N, N, U], update [T, N, U] and initial [N, U], got "
+            f"{matrices.shape}, {update.shape} and {initial.shape}"
+        )
+    plan = _Plan(method, chunk_size, True, reverse, axis_name)
+    return _checked_scan(plan, matrices, update, initial)
+
+
+class _Plan(NamedTuple):
+    """How a scan is run, as the arguments of `linear_scan`; `blocks`: decays are matrices."""
+
+    method: str
+    chunk_size: int | None
+    blocks: bool
+    reverse: bool
+    axis_name: str | None
+
+    def turned(self) -> "_Plan":
+        return self._replace(reverse=not self.reverse)
+
+    @property
+    def first(self) -> int:
+        return -1 if self.reverse else 0
+
+    @property
+    def last(self) -> int:
+        return 0 if self.reverse else -1
+
+
+def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
+    if plan.method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {plan.method!r}")
+    if plan.chunk_size is not None and plan.chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {plan.chunk_size}")
     dtype = jnp.promote_types(jnp.result_type(decay, update, initial), jnp.float32)
-    if decay.shape[0] == 0:
-        return jnp.zeros(decay.shape, dtype)
-    if chunk_size is None:
-        chunk_size = max(1, round(decay.shape[0] ** 0.5))
-    return _scan(method, chunk_size, *(x.astype(dtype) for x in (decay, update, initial)))
+    length = decay.shape[0]
+    if length == 0:
+        return jnp.zeros(update.shape, dtype)
+    if plan.chunk_size is None:
+        plan = plan._replace(chunk_size=max(1, min(CHUNK_LIMIT, round(length**0.5))))
+    return _scan(plan, *(x.astype(dtype) for x in (decay, update, initial)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _scan(method: str, chunk_size: int, decay: Array, update: Array, initial: Array) -> Array:
-    if method == "sequential":
-        return _sequential(decay, update, initial)
-    if method == "parallel":
-        return _parallel(decay, update, initial)
-    return _chunked(chunk_size, decay, update, initial)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
+    if plan.method == "sequential":
+        run = functools.partial(_sequential, plan, decay, update)
+        return relay(run, initial, reverse=plan.reverse, axis_name=plan.axis_name)
+    inside, totals = (_whole if plan.method == "parallel" else _chunks)(plan, decay, update)
+    if plan.axis_name is not None:
+        initial = _entering_device(plan, totals, initial)
+    decays, updates = _prefixes(plan, totals)
+    after = _apply(plan, decays, initial) + updates
+    entering = shift(after, initial, reverse=plan.reverse)
+    states = _apply(plan, inside[0], entering) + inside[1]
+    return states.swapaxes(0, 1).reshape(-1, *initial.shape)[: decay.shape[0]]
 
 
-def _scan_forward(
-    method: str, chunk_size: int, decay: Array, update: Array, initial: Array
-) -> tuple[Array, tuple]:
-    states = _scan(method, chunk_size, decay, update, initial)
+def _scan_forward(plan: _Plan, decay: Array, update: Array, initial: Array) -> tuple[Array, tuple]:
+    states = _scan(plan, decay, update, initial)
     return states, (decay, states, initial)
 
 
-def _scan_backward(method: str, chunk_size: int, residuals: tuple, d_states: Array) -> tuple:
+def _scan_backward(plan: _Plan, residuals: tuple, d_states: Array) -> tuple:
     decay, states, initial = residuals
-    following = jnp.concatenate([decay[1:], jnp.zeros_like(decay[:1])])
-    reversed_total = _scan(
-        method, chunk_size, following[::-1], d_states[::-1], jnp.zeros_like(initial)
+    back = plan.turned()
+    following = shift(
+        decay, jnp.zeros_like(decay[0]), reverse=back.reverse, axis_name=plan.axis_name
     )
-    total = reversed_total[::-1]
-    before = jnp.concatenate([initial[None], states[:-1]])
-    return total * before, total, decay[0] * total[0]
+    total = _scan(back, _transpose(plan, following), d_states, jnp.zeros_like(initial))
+    before = shift(states, initial, reverse=plan.reverse, axis_name=plan.axis_name)
+    d_initial = _apply(plan, _transpose(plan, decay[plan.first]), total[plan.first])
+    if plan.axis_name is not None:
+        d_initial = jnp.where(is_first_device(plan.axis_name, plan.reverse), d_initial, 0)
+    if plan.blocks:
+        return total[..., :, None, :] * before[..., None, :, :], total, d_initial
+    return total * before, total, d_initial
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
 
 
-def _sequential(decay: Array, update: Array, initial: Array) -> Array:
+def _apply(plan: _Plan, decay: Array, state: Array) -> Array:
+    return (decay * state[..., None, :, :]).sum(-2) if plan.blocks else decay * state
+
+
+def _compose(plan: _Plan, first: tuple, second: tuple) -> tuple:
+    """The affine map `second` after `first`."""
+    if plan.blocks:
+        product = (second[0][..., :, :, None, :] * first[0][..., None, :, :, :]).sum(-3)
+    else:
+        product = second[0] * first[0]
+    return product, _apply(plan, second[0], first[1]) + second[1]
+
+
+def _transpose(plan: _Plan, decay: Array) -> Array:
+    return decay.swapaxes(-3, -2) if plan.blocks else decay
+
+
+def _identity(plan: _Plan, decay: Array) -> Array:
+    """Decays of the given shape that change nothing."""
+    if not plan.blocks:
+        return jnp.ones_like(decay)
+    return jnp.broadcast_to(jnp.eye(decay.shape[-2], dtype=decay.dtype)[:, :, None], decay.shape)
+
+
+def _sequential(plan: _Plan, decay: Array, update: Array, initial: Array) -> tuple[Array, Array]:
     def step(state: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
-        state = inputs[0] * state + inputs[1]
+        state = _apply(plan, inputs[0], state) + inputs[1]
         return state, state
 
-    return jax.lax.scan(step, initial, (decay, update))[1]
+    return jax.lax.scan(step, initial, (decay, update), reverse=plan.reverse)
 
 
-def _combine(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The affine map `second` after `first`."""
-    return second[0] * first[0], second[0] * first[1] + second[1]
+def _prefixes(plan: _Plan, maps: tuple) -> tuple:
+    """The affine maps from the beginning to each place."""
+    combine: Callable = functools.partial(_compose, plan)
+    return jax.lax.associative_scan(combine, maps, reverse=plan.reverse)
 
 
-def _parallel(decay: Array, update: Array, initial: Array) -> Array:
-    decays, states = jax.lax.associative_scan(_combine, (decay, update))
-    return states + decays * initial
+def _whole(plan: _Plan, decay: Array, update: Array) -> tuple[tuple, tuple]:
+    """One chunk of all steps: its prefixes [T, 1, ...], and its total [1, ...]."""
+    prefixes = _prefixes(plan, (decay, update))
+    inside = tuple(array[:, None] for array in prefixes)
+    return inside, tuple(array[plan.last] for array in inside)
 
 
-def _chunked(chunk_size: int, decay: Array, update: Array, initial: Array) -> Array:
-    length = decay.shape[0]
-    count = length // chunk_size
-    whole = count * chunk_size
-    if count < 2:
-        return _sequential(decay, update, initial)
+def _chunks(plan: _Plan, decay: Array, update: Array) -> tuple[tuple, tuple]:
+    """Prefixes inside of chunks [chunk, count, ...], and the total of each chunk [count, ...]."""
+    length, chunk_size = decay.shape[0], plan.chunk_size
+    assert chunk_size is not None
+    count = -(-length // chunk_size)
+    missing = count * chunk_size - length
+    if missing:
+        like = jnp.broadcast_to(decay[:1], (missing, *decay.shape[1:]))
+        decay = jnp.concatenate([decay, _identity(plan, like)])
+        update = jnp.concatenate([update, jnp.zeros((missing, *update.shape[1:]), update.dtype)])
 
     def cut(array: Array) -> Array:
-        return jnp.swapaxes(array[:whole].reshape(count, chunk_size, *array.shape[1:]), 0, 1)
+        return array.reshape(count, chunk_size, *array.shape[1:]).swapaxes(0, 1)
 
     def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
-        carry = _combine(carry, inputs)
+        carry = _compose(plan, carry, inputs)
         return carry, carry
 
-    like = (count, *decay.shape[1:])
-    identity = jnp.ones(like, decay.dtype), jnp.zeros(like, decay.dtype)
-    last, (decays, states) = jax.lax.scan(step, identity, (cut(decay), cut(update)))
-    after = _sequential(*last, initial)
-    entering = jnp.concatenate([initial[None], after[:-1]])
-    states = jnp.swapaxes(states + decays * entering, 0, 1).reshape(whole, *decay.shape[1:])
-    if whole == length:
-        return states
-    rest = _sequential(decay[whole:], update[whole:], after[-1])
-    return jnp.concatenate([states, rest])
+    maps = cut(decay), cut(update)
+    start = _identity(plan, maps[0][0]), jnp.zeros_like(maps[1][0])
+    totals, inside = jax.lax.scan(step, start, maps, reverse=plan.reverse)
+    return inside, totals
+
+
+def _entering_device(plan: _Plan, totals: tuple, initial: Array) -> Array:
+    """The state that enters this device's steps, from the product of every device's maps."""
+    mine = tuple(array[plan.last] for array in _prefixes(plan, totals))
+    decays, updates = jax.lax.all_gather(mine, plan.axis_name)
+    _, after = _sequential(plan, decays, updates, initial)
+    entering = shift(after, initial, reverse=plan.reverse)
+    return entering[jax.lax.axis_index(plan.axis_name)]

@@ -82,7 +82,13 @@ def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Project
     rows = lookup(inputs.table, inputs.indices) if isinstance(inputs, Tokens) else inputs
     if gated.project_gates is not None:
         return Projected(None, gated.project_gates(params, rows))
-    gates = split_gates(cell.project(params, rows), gated.num_inputs)
+    return split_projected(cell, cell.project(params, rows))
+
+
+def split_projected(cell: Cell, projected: Float[Array, "T B P"]) -> Projected:
+    """The projected inputs of a gated cell, cut apart."""
+    assert cell.gated is not None
+    gates = split_gates(projected, cell.gated.num_inputs)
     return Projected(None, jax.lax.optimization_barrier(gates))
 
 

@@ -9,7 +9,16 @@ from grnn_jax.cells.stack import drop_recurrent_kernel, normalise
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
-from grnn_jax.recurrence.tokens import Tokens, project_gates, project_inputs
+from grnn_jax.recurrence.tokens import (
+    Projected,
+    Tokens,
+    project_gates,
+    project_inputs,
+    split_projected,
+)
+
+PERTURB_FOLD = 2
+"""What a layer's cell draws is folded from its key by this number, its other masks by a split."""
 
 
 def unroll(
@@ -42,8 +51,10 @@ def unroll(
             only); "fused", gated cells, reverse mode and vmap only (no `jvp`);
             "fused_recompute", the same with V h_{t-1} computed again in the backward pass
             instead of kept; "linear", cells linear in their state, all steps at once, reverse mode
-            and vmap only; "auto", see `explain_engine`.
-        key: switches dropout on (training) and seeds it; None is deterministic.
+            and vmap only; "newton", gated cells with a Jacobian of small blocks, all steps at
+            once by Newton's method, reverse mode and vmap only, see `newton_unroll`; "auto", see
+            `explain_engine`.
+        key: switches dropout and zoneout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
 
@@ -86,10 +97,13 @@ def run_window(
     engine: str,
     key: PRNGKey | None,
     index: DropoutIndex | None,
+    axis_name: str | None = None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One window, or one chunk of it, through all layers; arguments as `unroll`.
 
-    The outputs stay time-major, as the engines made them, for whoever does not mind.
+    The outputs stay time-major, as the engines made them, for whoever does not mind. `axis_name`
+    is the axis of a mesh over whose devices the steps are split; outputs and state are then those
+    of this device's steps.
     """
     entering: Array | Tokens
     if isinstance(inputs, Tokens):
@@ -98,20 +112,42 @@ def run_window(
         entering = jnp.swapaxes(inputs, 0, 1)
     reset = None if reset is None else reset.T
     if cell.layered is None:
-        return _run_layer(cell, params, entering, state, reset, initial_state, engine)
+        return _run_layer(
+            cell,
+            params,
+            entering,
+            state,
+            reset,
+            initial_state,
+            engine,
+            axis_name,
+            key,
+            index,
+        )
 
     layered = cell.layered
     final_state: list[PyTree] = []
     hidden = passed = jnp.zeros(())
+    layer_key = None
     for number, layer in enumerate(layered.cells):
         layer_params = params[f"layer_{number}"]
         if key is not None:
-            mask_key, kernel_key = jax.random.split(jax.random.fold_in(key, number))
+            layer_key = jax.random.fold_in(key, number)
+            mask_key, kernel_key = jax.random.split(layer_key)
             if layered.recurrent_dropout:
                 rate = layered.recurrent_dropout
                 layer_params = drop_recurrent_kernel(kernel_key, layer_params, rate)
         outputs, layer_state = _run_layer(
-            layer, layer_params, entering, state[number], reset, initial_state[number], engine
+            layer,
+            layer_params,
+            entering,
+            state[number],
+            reset,
+            initial_state[number],
+            engine,
+            axis_name,
+            None if layer_key is None else jax.random.fold_in(layer_key, PERTURB_FOLD),
+            index,
         )
         final_state.append(layer_state)
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
@@ -131,10 +167,16 @@ def _run_layer(
     reset: Bool[Array, "T B"] | None,
     initial_state: PyTree,
     engine: str,
+    axis_name: str | None,
+    key: PRNGKey | None,
+    index: DropoutIndex | None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One layer over a time-major window."""
     if engine == "auto":
-        engine = explain_engine(cell).engine
+        if axis_name is None:
+            engine = explain_engine(cell).engine
+        else:
+            engine = "newton" if cell.linear is None else "linear"
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
     if not ENGINES[engine].supports(cell):
@@ -142,6 +184,16 @@ def _run_layer(
             f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by "
             f"{', '.join(supported_engines(cell))}"
         )
-    project = project_gates if ENGINES[engine].by_gates else project_inputs
-    projected = project(cell, params, inputs)
-    return ENGINES[engine].run(cell, params, projected, state, reset, initial_state)
+    if axis_name is not None and not ENGINES[engine].splits_time:
+        splitting = [name for name, engine in ENGINES.items() if engine.splits_time]
+        raise ValueError(f"engine must be one of {splitting} on split steps, got {engine!r}")
+    by_gates = ENGINES[engine].by_gates
+    projected: Array | Projected
+    if key is not None and index is not None and cell.perturb is not None:
+        projected = cell.perturb(key, project_inputs(cell, params, inputs), index.step.T)
+        projected = split_projected(cell, projected) if by_gates else projected
+    else:
+        project = project_gates if by_gates else project_inputs
+        projected = project(cell, params, inputs)
+    split = {} if axis_name is None else {"axis_name": axis_name}
+    return ENGINES[engine].run(cell, params, projected, state, reset, initial_state, **split)

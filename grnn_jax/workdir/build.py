@@ -192,6 +192,8 @@ def build_model(config: Config, codec: Codec) -> Model:
     options = {name: values[name] for name in _cell_options(c.cell)}
     try:
         layers = [cells.CELLS[c.cell](**options) for _ in range(c.num_layers)]
+        if c.zoneout:
+            layers = [cells.zoneout(layer, c.zoneout) for layer in layers]
         cell = cells.stack(
             layers,
             residual=c.residual,

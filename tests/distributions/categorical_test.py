@@ -92,24 +92,6 @@ def test_one_hot_encoding():
     assert distribution.encoding_size == K
 
 
-def truncated_probabilities(p, temperature, top_k, top_p):
-    """The truncated distribution of one row, class by class, in plain Python."""
-    p = p ** (1 / temperature)
-    p = p / p.sum()
-    order = sorted(range(len(p)), key=lambda k: (-p[k], k))
-    kept = order if top_k is None else order[:top_k]
-    total = sum(p[k] for k in kept)
-    nucleus, reached = [], 0.0
-    for k in kept:
-        if top_p is not None and reached >= top_p:
-            break
-        nucleus.append(k)
-        reached += p[k] / total
-    q = np.zeros_like(p)
-    q[nucleus] = p[nucleus]
-    return q / q.sum()
-
-
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 @pytest.mark.parametrize("top_k", [None, 1, 3, 9])
 @pytest.mark.parametrize("top_p", [None, 0.3, 0.8, 1.0])
@@ -121,8 +103,30 @@ def test_truncation_equals_a_plain_loop(temperature, top_k, top_p):
         distributions.truncate(jnp.float32(scores), temperature, top_k, top_p), -1
     )
     p = np.exp(oracles.log_softmax(scores))
-    expected = [truncated_probabilities(row, temperature, top_k, top_p) for row in p]
+    expected = [oracles.truncated(row, temperature, top_k, top_p) for row in p]
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_truncations_act_one_after_another_and_rows_may_differ():
+    rng = np.random.default_rng(1)
+    scores = rng.normal(size=(60, 6)) * 2
+    scores[0] = 0.0  # ties
+    settings = {
+        "temperature": rng.uniform(0.5, 1.5, 60), "top_k": rng.integers(2, 7, 60),
+        "top_p": rng.uniform(0.5, 1, 60), "min_p": rng.uniform(0, 0.3, 60),
+        "typical_p": rng.uniform(0.3, 1, 60),
+    }  # fmt: skip
+    for name, off in (("top_k", 6), ("top_p", 1), ("min_p", 0), ("typical_p", 1)):
+        settings[name] = np.where(rng.random(60) < 0.4, off, settings[name])
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in settings.items()}
+    arrays["top_k"] = jnp.asarray(settings["top_k"], jnp.int32)
+    actual = jax.nn.softmax(jax.jit(distributions.truncate)(jnp.float32(scores), **arrays), -1)
+    p = np.exp(oracles.log_softmax(scores))
+    for row in range(60):
+        own = {name: value[row] for name, value in settings.items()}
+        np.testing.assert_allclose(
+            actual[row], oracles.truncated(p[row], **own), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_temperature_zero_is_the_mode_and_rows_may_differ():

@@ -174,6 +174,18 @@ def test_temperature_is_one_for_each_row_and_0_is_the_mode(name):
         made.sample(row_keys(), params, hidden, no_such_option=1)
 
 
+@pytest.mark.parametrize("make", [categorical, mixture_of_softmaxes])
+def test_logits_are_the_log_probabilities_of_all_tokens(make):
+    distribution = make(4)
+    params = perturb(distribution.init(jax.random.key(0), H))
+    hidden = jnp.float32(np.random.default_rng(0).normal(size=(B, H)))
+    nats = [distribution.log_prob(params, hidden, jnp.full(B, k)) for k in range(4)]
+    logits = distribution.logits(params, hidden)
+    np.testing.assert_allclose(
+        jax.nn.log_softmax(logits, -1), np.stack(nats, -1), rtol=1e-5, atol=1e-6
+    )
+
+
 @families
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.optimized

@@ -174,7 +174,7 @@ def test_samples_end_with_the_given_probability_and_then_hold_zeros():
 
 def test_options_are_those_of_the_inner_distribution_and_temperature():
     with_options = with_end(categorical(40))
-    names = ["key", "params", "hidden", "temperature", "top_k", "top_p"]
+    names = ["key", "params", "hidden", "temperature", "top_k", "top_p", "min_p", "typical_p"]
     assert list(inspect.signature(with_options.sample).parameters) == names
     without = with_end(poisson(1))
     assert list(inspect.signature(without.sample).parameters) == names[:4]

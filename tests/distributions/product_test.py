@@ -141,7 +141,16 @@ def test_fields_are_drawn_with_keys_folded_from_the_row_key():
 def test_options_go_to_the_fields_that_have_them():
     distribution = product({"class": categorical(30), "count": poisson(1, mean=50.0)})
     parameters = inspect.signature(distribution.sample).parameters
-    assert list(parameters) == ["key", "params", "hidden", "temperature", "top_k", "top_p"]
+    assert list(parameters) == [
+        "key",
+        "params",
+        "hidden",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+    ]
     count = 200
     params, hidden = start(distribution, count)
     keys = jax.random.split(jax.random.key(0), count)
@@ -151,7 +160,8 @@ def test_options_go_to_the_fields_that_have_them():
         drawn = sample(keys, params, hidden)
         assert (drawn["class"] == mode["class"]).all()
         assert len(np.unique(drawn["count"])) > 10
-    with pytest.raises(TypeError, match=r"has the options \['temperature', .*got \['bias'\]"):
+    message = r"has the options \['min_p', 'temperature', .*got \['bias'\]"
+    with pytest.raises(TypeError, match=message):
         distribution.sample(keys, params, hidden, bias=1.0)
     alone = product({"count": poisson(1)})
     assert list(inspect.signature(alone.sample).parameters) == ["key", "params", "hidden"]

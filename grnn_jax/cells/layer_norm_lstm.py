@@ -1,0 +1,86 @@
+"""LSTM with layer normalisation (Ba et al. 2016)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import DType, Params, PyTree, State
+from grnn_jax.cells.base import Cell
+from grnn_jax.cells.gated import concatenate_biases, gated_cell
+from grnn_jax.cells.layer_norm import (
+    normalise_groups,
+    normalise_projection,
+    normalise_recurrent,
+    recurrent_scales,
+)
+
+GROUPS = (4,)
+"""All gates are normalised together."""
+
+
+def layer_norm_lstm(
+    hidden_size: int,
+    *,
+    num_heads: int = 1,
+    forget_bias: float = 1.0,
+    learned_initial_state: bool = False,
+    dtype: DType = jnp.float32,
+) -> Cell:
+    r"""LSTM cell with layer normalisation.
+
+        (i, f, g, o) = LN(V h_{t-1}) ⊙ α_1 + LN(U x_t) ⊙ α_2 + b
+        c_t = σ(f) ⊙ c_{t-1} + σ(i) ⊙ tanh(g)
+        h_t = σ(o) ⊙ tanh(LN(c_t) ⊙ α_3 + β_3)
+
+    LN subtracts the mean and divides by the standard deviation: over the units of all four gates
+    together, as in the paper (not gate by gate), and over those of c. The paper's β_1, β_2 and b
+    enter as their sum; b is that sum. 4·H·(X + H/heads + 3) + 2·H parameters.
+
+    Args:
+        hidden_size: H.
+        num_heads: heads of a block-diagonal V; 1 is dense. LN is over all heads.
+        forget_bias: initial b_f; 1 lets the state persist early in training.
+        learned_initial_state: whether h_0 and c_0 are parameters (else zeros).
+        dtype: compute dtype of the matmuls.
+
+    Returns:
+        The cell; its state is (h, c).
+
+    Raises:
+        ValueError: for sizes that do not fit.
+
+    Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
+    """
+
+    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+        _, memory = state
+        recurrent = normalise_recurrent(weights, recurrent, GROUPS)
+        input_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
+        forget_gate = jax.nn.sigmoid(projected[1] + recurrent[1])
+        candidate = jnp.tanh(projected[2] + recurrent[2])
+        output_gate = jax.nn.sigmoid(projected[3] + recurrent[3])
+        memory = forget_gate * memory + input_gate * candidate
+        (normalised,) = normalise_groups((memory,), (1,))
+        shown = normalised * weights["memory_scale"] + weights["memory_bias"]
+        return output_gate * jnp.tanh(shown), memory
+
+    def pointwise_init() -> Params:
+        return recurrent_scales(hidden_size, 4) | {
+            "memory_scale": jnp.ones((hidden_size,), jnp.float32),
+            "memory_bias": jnp.zeros((hidden_size,), jnp.float32),
+        }
+
+    cell = gated_cell(
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        num_gates=4,
+        num_states=2,
+        pointwise=pointwise,
+        bias=functools.partial(concatenate_biases, hidden_size, 0.0, forget_bias, 0.0, 0.0),
+        pointwise_init=pointwise_init,
+        learned_initial_state=learned_initial_state,
+        dtype=dtype,
+        elementwise=False,
+    )
+    return normalise_projection(cell, GROUPS, dtype)

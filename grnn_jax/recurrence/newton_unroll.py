@@ -1,0 +1,61 @@
+"""`newton_unroll`: the newton engine with its report and its settings."""
+
+import jax.numpy as jnp
+
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, State
+from grnn_jax.cells.base import Cell
+from grnn_jax.recurrence.newton import MAX_ITERATIONS, NewtonReport, Settings, newton
+from grnn_jax.recurrence.tokens import Tokens, project_inputs
+
+
+def newton_unroll(
+    cell: Cell,
+    params: Params,
+    inputs: Float[AnyArray, "B T X"] | Tokens,
+    state: State,
+    *,
+    reset: Bool[AnyArray, "B T"] | None = None,
+    initial_state: State | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+    tolerance: float | None = None,
+) -> tuple[Float[Array, "B T H"], State, NewtonReport]:
+    """Runs a cell with the newton engine, and says how each sequence converged.
+
+    Args:
+        cell: a gated cell whose Jacobian has small blocks, not a stack.
+        params: its parameters.
+        inputs: x, or `Tokens(indices [B, T], table [V, X])`.
+        state: the state before the first step, every array [B, H].
+        reset: True where a row restarts from `initial_state` before the step.
+        initial_state: what a reset restores; the cell's own initial state by default.
+        max_iterations: Newton iterations before what is left is computed step by step.
+        tolerance: largest |f(s_{t-1}) - s_t| / max(1, |s_t|) that counts as solved; None is
+            rounding, 8 times the epsilon of the state's dtype. With a larger one, outputs and
+            gradients are approximate.
+
+    Returns:
+        outputs h [B, T, H], the state after the last step, and the report.
+
+    Raises:
+        ValueError: if the cell does not qualify, max_iterations is negative or tolerance is not
+            positive.
+
+    Reference: see `grnn_jax.recurrence.newton.newton`.
+    """
+    if max_iterations < 0:
+        raise ValueError(f"max_iterations must be at least 0, got {max_iterations}")
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    if isinstance(inputs, Tokens):
+        inputs = Tokens(inputs.indices.T, inputs.table)
+        batch_size = inputs.indices.shape[1]
+    else:
+        inputs = jnp.swapaxes(jnp.asarray(inputs), 0, 1)
+        batch_size = inputs.shape[1]
+    if initial_state is None:
+        initial_state = cell.initial_state(params, batch_size)
+    reset = None if reset is None else jnp.asarray(reset).T
+    settings = Settings(max_iterations, tolerance)
+    projected = project_inputs(cell, params, inputs)
+    outputs, state, report = newton(cell, params, projected, state, reset, initial_state, settings)
+    return jnp.swapaxes(outputs, 0, 1), state, report

@@ -1,0 +1,86 @@
+"""`unroll_sharded`: the time axis split over the devices of a mesh."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PyTree
+from grnn_jax.cells.base import Cell
+from grnn_jax.recurrence.tokens import Tokens
+from grnn_jax.recurrence.unroll import run_window
+
+
+def unroll_sharded(
+    cell: Cell,
+    params: Params,
+    inputs: Float[AnyArray, "B T X"] | Tokens,
+    state: PyTree,
+    *,
+    mesh: Mesh,
+    axis: str,
+    reset: Bool[AnyArray, "B T"] | None = None,
+    initial_state: PyTree | None = None,
+    engine: str = "auto",
+) -> tuple[Float[Array, "B T H"], PyTree]:
+    r"""Runs a cell over time steps that are split over devices, in equal pieces.
+
+    Each device projects and scans its own T / devices steps. What passes between devices is the
+    product of each piece's linear maps, gathered once for each linear scan, and the step at
+    either edge; the memory of a device is that of its own steps. Parameters and states are whole
+    on every device. Outputs stay split, so that what follows can stay on its device too. Values
+    and gradients are those of `unroll`, in reverse mode.
+
+    Args:
+        cell: a cell or a stack of cells, linear or fit for Newton's method; no dropout.
+        params: its parameters.
+        inputs: x, or `Tokens(indices [B, T], table [V, X])`; best split over `axis` already.
+        state: the state before the first step, every array [B, ...].
+        mesh: the mesh, of automatic axes as `jax.sharding.Mesh` makes them; axes besides `axis`
+            compute the same.
+        axis: the mesh axis over whose devices time is split.
+        reset: True where a row restarts from `initial_state` before the step.
+        initial_state: what a reset restores; the cell's own initial state by default.
+        engine: "linear" or "newton"; "auto" takes the one that fits each layer.
+
+    Returns:
+        outputs h [B, T, H], split over `axis`, and the state after the last step.
+
+    Raises:
+        ValueError: if the mesh has no such axis, its size does not divide T, shapes do not fit, or
+            the engine cannot run this cell on split steps.
+
+    Reference: E. Martin, C. Cundy, "Parallelizing linear recurrent neural nets over sequence
+    length", ICLR 2018, for the scan of scans.
+    """
+    if axis not in mesh.shape:
+        raise ValueError(f"axis must be one of the mesh's {list(mesh.shape)}, got {axis!r}")
+    batch_size, length = (inputs.indices if isinstance(inputs, Tokens) else inputs).shape[:2]
+    if length % mesh.shape[axis]:
+        raise ValueError(
+            f"inputs must have a number of steps that the {mesh.shape[axis]} devices of axis "
+            f"{axis!r} divide, got {length}"
+        )
+    if reset is not None and reset.shape != (batch_size, length):
+        raise ValueError(f"reset must have shape {(batch_size, length)}, got {reset.shape}")
+    if initial_state is None:
+        initial_state = cell.initial_state(params, batch_size)
+
+    def piece(params, inputs, state, reset, initial_state) -> tuple[Array, PyTree]:
+        outputs, state = run_window(
+            cell, params, inputs, state, reset, initial_state, engine, None, None, axis
+        )
+        return outputs, jax.tree.map(lambda array: array[None], state)
+
+    split = P(None, axis)
+    split_inputs = Tokens._make((split, P())) if isinstance(inputs, Tokens) else split
+    run = jax.shard_map(
+        piece,
+        mesh=mesh,
+        in_specs=(P(), split_inputs, P(), split, P()),
+        out_specs=(split, P(axis)),
+        check_vma=False,
+    )
+    reset = None if reset is None else jnp.asarray(reset)
+    outputs, states = run(params, inputs, state, reset, initial_state)
+    return outputs, jax.tree.map(lambda array: array[-1], states)

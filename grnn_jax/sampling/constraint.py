@@ -1,0 +1,127 @@
+"""Constraints: the set of sequences that an automaton accepts, and what it still allows."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from grnn_jax.array_types import AnyArray, Array, Bool, Int
+from grnn_jax.model import Model
+from grnn_jax.sampling.automaton import Automaton
+from grnn_jax.sampling.beams import check_tokens_model
+
+FREE = -1
+"""A position of a template that any token may take."""
+
+
+class Constraint(NamedTuple):
+    """A set of sequences of at most L events, as tables.
+
+    Attributes:
+        table: next state for each state and token, [S, V]; the first state is 0.
+        possible: [L + 1, S], True where a sequence in this state with that many steps left can
+            still become one of the set.
+        ended: the state after the end of a sequence, or -1 where sequences have no end.
+    """
+
+    table: Int[Array, "S V"]
+    possible: Bool[Array, "L1 S"]
+    ended: Int[Array, ""]
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.possible.shape[0] - 1
+
+    def allowed(self, state: Int[Array, " B"], left: Int[Array, " B"]) -> Bool[Array, "B V"]:
+        """The tokens after which a sequence with `left` steps left is not yet lost."""
+        return self.possible[jnp.maximum(left - 1, 0)[:, None], self.table[state]]
+
+
+def make_constraint(model: Model, automaton: Automaton, length: int) -> Constraint:
+    """The sequences of a model that an automaton accepts.
+
+    Where the model's sequences end, these are the accepted sequences followed by the end, in at
+    most `length` events together; else the accepted sequences of exactly `length` events.
+
+    Args:
+        model: a model of tokens; of it only its end matters.
+        automaton: over all its tokens; how it moves on the end is ignored.
+        length: L.
+
+    Raises:
+        ValueError: if there is no such sequence.
+    """
+    check_tokens_model(model, "a constraint")
+    ended = -1
+    table, accepting = np.asarray(automaton.table), np.asarray(automaton.accepting)
+    num_states, num_classes = table.shape
+    if model.distribution.is_end is not None:
+        ends = np.asarray(model.distribution.is_end(jnp.arange(num_classes)))
+        ended, lost = num_states, num_states + 1
+        table = np.concatenate([table, [[ended] * num_classes, [lost] * num_classes]])
+        table[:num_states, ends] = np.where(accepting, ended, lost)[:, None]
+        accepting = np.arange(num_states + 2) == ended
+    possible = [accepting]
+    for _ in range(length):
+        possible.append(possible[-1][table].any(1))
+    if not possible[-1][0]:
+        exactly = "exactly" if model.distribution.is_end is None else "at most"
+        raise ValueError(f"no sequence of {exactly} {length} events satisfies the constraint")
+    return Constraint(
+        jnp.asarray(table, jnp.int32), jnp.asarray(np.stack(possible)), jnp.int32(ended)
+    )
+
+
+def step_masks(allowed: Bool[AnyArray, "T V"]) -> Automaton:
+    """The automaton of the sequences of T tokens each of which is allowed at its step."""
+    allowed = np.asarray(allowed)
+    length = len(allowed)
+    table = np.full((length + 2, allowed.shape[1]), length + 1, np.int32)
+    table[:length] = np.where(allowed, np.arange(1, length + 1)[:, None], length + 1)
+    return Automaton(jnp.asarray(table), jnp.arange(length + 2) == length)
+
+
+def template(tokens: Sequence[int] | Int[AnyArray, " T"], num_classes: int) -> Automaton:
+    """The automaton of the sequences with given tokens at some positions, for infilling.
+
+    Args:
+        tokens: the token of each position, `FREE` (-1) where it may be any.
+        num_classes: V.
+
+    Raises:
+        ValueError: for a token outside [0, V).
+    """
+    array = np.asarray(tokens, np.int64)
+    outside = array[(array < FREE) | (array >= num_classes)]
+    if outside.size:
+        raise ValueError(f"tokens must lie in [0, {num_classes}) or be -1, got {outside[0]}")
+    return step_masks((array[:, None] == FREE) | (array[:, None] == np.arange(num_classes)))
+
+
+def count_sequences(constraint: Constraint) -> float:
+    """How many sequences satisfy the constraint (inf if too many for a float)."""
+    table, possible = np.asarray(constraint.table), np.asarray(constraint.possible)
+    final = np.arange(len(table)) == int(constraint.ended)
+    paths = possible[0].astype(np.float64)
+    with np.errstate(over="ignore"):
+        for _ in range(constraint.length):
+            paths = np.where(final, 1.0, paths[table].sum(1))
+    return float(paths[0])
+
+
+def enumerate_sequences(constraint: Constraint) -> Iterator[list[int]]:
+    """Every sequence that satisfies the constraint, in lexicographic order."""
+    table, possible = np.asarray(constraint.table), np.asarray(constraint.possible)
+    final = np.arange(len(table)) == int(constraint.ended)
+
+    stack: list[tuple[int, list[int]]] = [(0, [])]
+    while stack:
+        state, word = stack.pop()
+        left = constraint.length - len(word)
+        if final[state] or left == 0:
+            yield word
+            continue
+        tokens = np.flatnonzero(possible[left - 1, table[state]]).tolist()
+        stack += [(int(table[state, token]), [*word, token]) for token in reversed(tokens)]

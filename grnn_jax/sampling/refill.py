@@ -1,0 +1,157 @@
+"""Continuous refill: many sequences through few rows; a finished row takes the next sequence."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.model import Model
+from grnn_jax.sampling.settings import check_counts, make_settings
+from grnn_jax.sampling.state import SampleState, draw_event, sequence_keys, start, with_settings
+
+
+class ManySamples(NamedTuple):
+    """Sequences drawn through a fixed number of rows.
+
+    Attributes:
+        events: [N, T, ...]; after the end of a sequence, zeros.
+        mask: [N, T], True for events of the sequence, its end included.
+        log_probs: [N, T], as `Samples.log_probs`.
+        done: [N], True where a sequence ended by itself, a stop or its own length, not by `length`.
+        steps: steps of rows that were computed; `mask.sum()` of them were of use.
+    """
+
+    events: PyTree
+    mask: Bool[Array, "N T"]
+    log_probs: Float[Array, "N T"]
+    done: Bool[Array, " N"]
+    steps: Int[Array, ""]
+
+
+def sample_many(
+    model: Model,
+    params: Params,
+    key: PRNGKey,
+    num_samples: int,
+    length: int,
+    *,
+    num_rows: int,
+    prefix: PyTree | None = None,
+    conditioning: Float[AnyArray, "..."] | None = None,
+    first_index: int | Int[AnyArray, ""] = 0,
+    **settings: Any,
+) -> ManySamples:
+    """Draws the sequences that `sample` draws, `num_rows` of them side by side.
+
+    As soon as a sequence ends its row takes up the next one, so that rows stand idle only when no
+    sequence is left: at most about `num_rows` times the longest sequence in steps, however much
+    lengths differ.
+
+    Args:
+        model: as `sample`, and so are the arguments not listed.
+        params: its parameters.
+        key: a typed key.
+        num_samples: N, sequences to draw.
+        length: most events drawn for each sequence, the end event included.
+        num_rows: R, rows of the batch that draws them.
+        prefix: events [P, ...] or [N, P, ...] that come before the samples.
+        conditioning: vectors [N, C], if the model has conditioning.
+        first_index: index of the first sequence.
+        **settings: the settings of `sample`, each one number or [N].
+
+    Returns:
+        The samples in the order of their indices, whatever the order in which they ended.
+    """
+    check_counts(num_samples=num_samples, length=length, num_rows=num_rows)
+    made = make_settings(model, num_samples, **settings)
+    # One start serves all where nothing tells them apart.
+    shared = conditioning is None and (prefix is None or _is_shared(model, prefix))
+    starts = start(
+        model,
+        params,
+        key,
+        1 if shared else num_samples,
+        prefix=prefix,
+        conditioning=conditioning,
+    )
+    sizes = (num_samples, length, min(num_rows, num_samples))
+    starts = with_settings(starts, made)
+    return _draw_many(model, sizes, params, starts, made, key, first_index)
+
+
+def _is_shared(model: Model, prefix: PyTree) -> bool:
+    leaf, spec = (jax.tree.leaves(tree)[0] for tree in (prefix, model.distribution.event))
+    return jnp.ndim(leaf) == 1 + len(spec.shape)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _draw_many(model, sizes, params, starts, settings, key, first_index) -> ManySamples:
+    num_samples, length, num_rows = sizes
+    step = model.make_step(params, num_events=num_samples * length)
+    one_start = starts.done.shape[0] == 1
+
+    def begin(index: Array) -> SampleState:
+        """Rows in front of the first event of some sequences."""
+        held = jnp.zeros_like(index) if one_start else jnp.minimum(index, num_samples - 1)
+        rest = starts._replace(key=None)
+        state = jax.tree.map(lambda leaf: leaf[held], rest)
+        return state._replace(
+            key=sequence_keys(key, first_index + index), done=index >= num_samples
+        )
+
+    def refill(finished: Array, following: Array, index: Array, state: SampleState) -> tuple:
+        index = jnp.where(finished, following + jnp.cumsum(finished) - 1, index)
+        index = jnp.minimum(index, num_samples)
+        fresh = begin(index)
+
+        def choose(new: Array, old: Array) -> Array:
+            return jnp.where(finished.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        return index, jax.tree.map(choose, fresh, state)
+
+    def unfinished(loop: tuple) -> Array:
+        return (loop[0] < num_samples).any()
+
+    def draw(loop: tuple) -> tuple:
+        index, following, state, result = loop
+        own = settings.rows(jnp.minimum(index, num_samples - 1))
+        place = (index, state.position)  # Rows without a sequence write outside, which is dropped.
+        state, event, nats = draw_event(model, step, params, state, own)
+        events = jax.tree.map(
+            lambda buffer, row: buffer.at[place].set(row.astype(buffer.dtype), mode="drop"),
+            result.events,
+            event,
+        )
+        result = ManySamples(
+            events,
+            result.mask.at[place].set(True, mode="drop"),
+            result.log_probs.at[place].set(nats, mode="drop"),
+            result.done.at[index].set(state.done, mode="drop"),
+            result.steps + num_rows,
+        )
+        active = index < num_samples
+        finished = active & (state.done | (state.position >= length))
+        index, state = jax.lax.cond(
+            finished.any(),
+            refill,
+            lambda finished, following, index, state: (index, state),
+            finished, following, index, state,
+        )  # fmt: skip
+        return index, following + finished.sum(), state, result
+
+    shape = (num_samples, length)
+    events = jax.tree.map(
+        lambda spec: jnp.zeros((*shape, *spec.shape), spec.dtype), model.distribution.event
+    )
+    nothing = ManySamples(
+        events,
+        jnp.zeros(shape, bool),
+        jnp.zeros(shape, jnp.float32),
+        jnp.zeros(num_samples, bool),
+        jnp.int32(0),
+    )
+    index = jnp.arange(num_rows)
+    loop = (index, jnp.int32(num_rows), begin(index), nothing)
+    return jax.lax.while_loop(unfinished, draw, loop)[-1]

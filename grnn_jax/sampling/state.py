@@ -1,0 +1,169 @@
+"""The state of sequences that are being drawn, and the one step that draws their next event."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import (
+    AnyArray,
+    Array,
+    Bool,
+    Callable,
+    Float,
+    Int,
+    Params,
+    PRNGKey,
+    PyTree,
+)
+from grnn_jax.distributions.truncation import truncate
+from grnn_jax.likelihood import check_tokens, event_log_probs
+from grnn_jax.model import Carry, Model
+from grnn_jax.sampling.settings import Settings
+
+
+class SampleState(NamedTuple):
+    """What a sample leaves behind for its continuation; every array is [B, ...].
+
+    Attributes:
+        carry: the network's carry.
+        key: typed keys, one for each sequence.
+        position: events drawn so far in each sequence.
+        done: True where the sequence has ended.
+        seen: [B, V], events that have occurred, where a repetition penalty needs them.
+        stop: state of the stop automaton, where there is one.
+    """
+
+    carry: Carry
+    key: Array
+    position: Int[Array, " B"]
+    done: Bool[Array, " B"]
+    seen: Bool[Array, "B V"] | None = None
+    stop: Int[Array, " B"] | None = None
+
+
+def start(
+    model: Model,
+    params: Params,
+    key: PRNGKey,
+    num_samples: int,
+    *,
+    prefix: PyTree | None = None,
+    conditioning: Float[AnyArray, "..."] | None = None,
+    first_index: int | Int[AnyArray, ""] = 0,
+) -> SampleState:
+    """The state in front of the first event drawn; arguments as `sample`."""
+    prefix = None if prefix is None else _batched_prefix(model, prefix, num_samples)
+    return _start(model, num_samples, params, key, prefix, conditioning, first_index)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _start(model, num_samples, params, key, prefix, conditioning, first_index) -> SampleState:
+    carry = model.initial_state(params, num_samples, conditioning)
+    seen = None
+    if model.distribution.token_table is not None:
+        num_classes = model.distribution.token_table(params["distribution"]).shape[0]
+        seen = jnp.zeros((num_samples, num_classes), bool)
+    if prefix is not None:
+        shape = jax.tree.leaves(prefix)[0].shape[:2]
+        batch = (prefix, jnp.ones(shape, bool), jnp.zeros(shape, bool))
+        _, carry = event_log_probs(model, params, carry, batch, conditioning=conditioning)
+        if seen is not None:
+            seen = jax.vmap(lambda row, tokens: row.at[tokens].set(True))(seen, prefix)
+    keys = sequence_keys(key, first_index + jnp.arange(num_samples))
+    zeros = jnp.zeros((num_samples,), jnp.int32)
+    return SampleState(carry, keys, zeros, zeros.astype(bool), seen)
+
+
+def sequence_keys(key: PRNGKey, index: Int[Array, " B"]) -> Array:
+    """The keys of sequences, folded from their indices."""
+    return jax.vmap(lambda one: jax.random.fold_in(key, one))(index)
+
+
+def with_settings(state: SampleState, settings: Settings) -> SampleState:
+    """The state with what the settings need, and nothing else: loops carry it at every step."""
+    if settings.repetition_penalty is None:
+        state = state._replace(seen=None)
+    elif state.seen is None:
+        raise ValueError("repetition_penalty must be given from the start of the sequences on")
+    if settings.stop is None:
+        return state._replace(stop=None)
+    return state if state.stop is not None else state._replace(stop=jnp.zeros_like(state.position))
+
+
+def draw_event(
+    model: Model,
+    step: Callable[[Carry], tuple[Array, Carry]],
+    params: Params,
+    state: SampleState,
+    settings: Settings,
+) -> tuple[SampleState, PyTree, Float[Array, " B"]]:
+    """Draws the next event of every row.
+
+    Args:
+        model: the model.
+        step: `model.make_step(params)`.
+        params: its parameters.
+        state: the rows.
+        settings: of the rows.
+
+    Returns:
+        The state after the event, the event [B, ...], and its nats under the model itself. Rows
+        that were done before draw an event too, which is to be ignored.
+    """
+    distribution = model.distribution
+    hidden, carry = step(state.carry)
+    keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
+    if settings.needs_logits:
+        assert distribution.logits is not None
+        logits = jax.nn.log_softmax(distribution.logits(params["distribution"], hidden), -1)
+        if settings.repetition_penalty is not None:
+            assert state.seen is not None
+            penalty = settings.repetition_penalty.reshape(-1, 1)
+            logits = jnp.where(state.seen, penalty * logits, logits)
+        if settings.logits_callback is not None:
+            logits = settings.logits_callback(logits, state)
+        scores = truncate(logits, **settings.family)
+        event = jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
+    else:
+        event = distribution.sample(keys, params["distribution"], hidden, **settings.family)
+    nats = distribution.log_prob(params["distribution"], hidden, event)
+    position = state.position + 1
+    done, seen, stop = state.done, state.seen, state.stop
+    if distribution.is_end is not None:
+        done = done | distribution.is_end(event)
+    if settings.lengths is not None:
+        done = done | (position >= settings.lengths)
+    if seen is not None:
+        seen = seen | jax.nn.one_hot(event, seen.shape[-1], dtype=bool)
+    if settings.stop is not None:
+        stop = jnp.asarray(settings.stop.table)[stop, event]
+        done = done | jnp.asarray(settings.stop.accepting)[stop]
+    state = SampleState(model.feed(carry, event), state.key, position, done, seen, stop)
+    return state, event, nats
+
+
+def zeros_unless(active: Bool[Array, " B"], event: PyTree) -> PyTree:
+    """The event [B, ...], zeros in the rows that are not active."""
+    return jax.tree.map(
+        lambda leaf: jnp.where(active.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0), event
+    )
+
+
+def _batched_prefix(model: Model, prefix: PyTree, num_samples: int) -> PyTree:
+    """The prefix as arrays [B, P, ...], or None if it is empty."""
+    check_tokens(model, prefix, "prefix")
+
+    def batched(spec: jax.ShapeDtypeStruct, leaf: AnyArray) -> Array:
+        leaf = jnp.asarray(leaf, spec.dtype)
+        if leaf.ndim == 1 + len(spec.shape):
+            leaf = jnp.broadcast_to(leaf, (num_samples, *leaf.shape))
+        if leaf.ndim != 2 + len(spec.shape) or leaf.shape[0] != num_samples:
+            raise ValueError(
+                f"prefix must be [P, ...] or [{num_samples}, P, ...], got shape {leaf.shape}"
+            )
+        return leaf
+
+    prefix = jax.tree.map(batched, model.distribution.event, prefix)
+    return prefix if jax.tree.leaves(prefix)[0].shape[1] else None
