@@ -32,8 +32,8 @@ def lru(
     B [X, 2H] and C [2H, H] hold real and imaginary parts side by side; every parameter is real.
     H·(2·H + 3·X + 3) parameters. |λ|² begins uniform in [smallest², largest²), the phase uniform
     in [0, largest_phase), and γ = e^(log γ) as √(1 - |λ|²). |λ| < 1 whatever is learned. In the
-    paper D is diagonal (the input has width H) and non-linearities stand between layers: none is
-    inside of the cell, so a stack of these alone is linear but for a --layer_norm.
+    paper D is diagonal (the input has width H), and non-linear layers stand between these; the
+    cell has no non-linearity, and a `stack` of it only that of its `layer_norm`.
 
     Args:
         hidden_size: H.

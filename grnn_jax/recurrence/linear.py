@@ -1,11 +1,14 @@
 """The linear engine: cells that are linear in their state, all steps of a window at once."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Params, State
-from grnn_jax.cells.base import Cell
-from grnn_jax.recurrence.linear_scan import linear_scan
+from grnn_jax.cells.base import Cell, Linear
+from grnn_jax.recurrence.linear_scan import linear_scan, linear_scan_gradient
 
 
 def linear_engine(
@@ -25,7 +28,9 @@ def linear_engine(
         s_t = a_t ⊙ s_{t-1} + b_t,   where reset_t: s_t = a_t ⊙ s_0 + b_t
         h = readout(s, x)                                            all steps at once
 
-    Reverse mode and `vmap`; for forward mode use the scan engine.
+    The gradient is one scan in reverse. Between the passes only x and s are kept; a, b and all that
+    the coefficients' derivative needs are computed again. Reverse mode, to any order, and `vmap`;
+    for forward mode use the scan engine.
 
     Args:
         cell: a cell with `linear` structure.
@@ -47,13 +52,50 @@ def linear_engine(
     """
     if cell.linear is None:
         raise ValueError("the linear engine needs a cell with linear structure; use 'scan'")
-    decay, update = cell.linear.coefficients(params, projected)
-    if reset is not None:
-        restarts = reset[:, :, None]
-        update = jnp.where(restarts, update + decay * initial_state[0], update)
-        decay = jnp.where(restarts, 0, decay)
     if method is None:
         one_cpu = axis_name is None and jax.default_backend() == "cpu"
         method = "sequential" if one_cpu else "chunked"
-    states = linear_scan(decay, update, state[0], method=method, axis_name=axis_name)
+    run = _states(cell.linear, method, axis_name)
+    states = run(params, projected, state[0], initial_state[0], reset)
     return cell.linear.readout(params, states, projected), (states[-1],)
+
+
+@functools.lru_cache(maxsize=64)
+def _states(linear: Linear, method: str, axis_name: str | None) -> Callable:
+    """The function from projected inputs to all states that carries its own gradient."""
+
+    def coefficients(params, projected, fresh, reset) -> tuple[Array, Array]:
+        decay, update = linear.coefficients(params, projected)
+        if reset is None:
+            return decay, update
+        restarts = reset[:, :, None]
+        update = jnp.where(restarts, update + decay * fresh, update)
+        return jnp.where(restarts, 0, decay), update
+
+    @jax.custom_vjp
+    def run(params, projected, state, fresh, reset):
+        decay, update = coefficients(params, projected, fresh, reset)
+        return linear_scan(decay, update, state, method=method, axis_name=axis_name)
+
+    def forward(params, projected, state, fresh, reset):
+        states = run(params, projected, state, fresh, reset)
+        return states, (params, projected, state, fresh, reset, states)
+
+    def backward(residuals, d_states):
+        params, projected, state, fresh, reset, states = residuals
+        # Without the barrier XLA finds the forward pass's values, and keeps them all.
+        projected = jax.lax.optimization_barrier(projected)
+
+        def restarted(params, projected, fresh):
+            return coefficients(params, projected, fresh, reset)
+
+        (decay, update), pullback = jax.vjp(restarted, params, projected, fresh)
+        d_decay, d_update, d_state = linear_scan_gradient(
+            decay, state, states, d_states, method=method, axis_name=axis_name
+        )
+        d_coefficients = d_decay.astype(decay.dtype), d_update.astype(update.dtype)
+        d_params, d_projected, d_fresh = pullback(d_coefficients)
+        return d_params, d_projected, d_state.astype(state.dtype), d_fresh, None
+
+    run.defvjp(forward, backward)
+    return run

@@ -109,6 +109,35 @@ def block_linear_scan(
     return _checked_scan(plan, matrices, update, initial)
 
 
+def linear_scan_gradient(
+    decay: Inexact[Array, "T ..."],
+    initial: Inexact[Array, "..."],
+    states: Inexact[Array, "T ..."],
+    d_states: Inexact[Array, "T ..."],
+    *,
+    method: str = "chunked",
+    chunk_size: int | None = None,
+    axis_name: str | None = None,
+) -> tuple[Inexact[Array, "T ..."], Inexact[Array, "T ..."], Inexact[Array, "..."]]:
+    """The gradient of `linear_scan`, for who has its states and computes its decays again.
+
+    Args:
+        decay: a.
+        initial: s_0.
+        states: s_1 … s_T.
+        d_states: the gradient of the states.
+        method: see `linear_scan`, as all that follows.
+        chunk_size: steps of a chunk.
+        axis_name: axis of a mesh over which the steps are split.
+
+    Returns:
+        da, db and ds_0.
+    """
+    plan = _plan(_Plan(method, chunk_size, False, False, axis_name), decay.shape[0])
+    decay, initial = decay.astype(states.dtype), initial.astype(states.dtype)
+    return _scan_backward(plan, (decay, states, initial), d_states)
+
+
 class _Plan(NamedTuple):
     """How a scan is run, as the arguments of `linear_scan`; `blocks`: decays are matrices."""
 
@@ -130,17 +159,22 @@ class _Plan(NamedTuple):
         return 0 if self.reverse else -1
 
 
-def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
+def _plan(plan: _Plan, length: int) -> _Plan:
+    """The plan with its chunk size; ValueError for one that cannot be."""
     if plan.method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {plan.method!r}")
     if plan.chunk_size is not None and plan.chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {plan.chunk_size}")
+    if plan.chunk_size is not None:
+        return plan
+    return plan._replace(chunk_size=max(1, min(CHUNK_LIMIT, round(length**0.5))))
+
+
+def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
+    plan = _plan(plan, decay.shape[0])
     dtype = jnp.promote_types(jnp.result_type(decay, update, initial), jnp.float32)
-    length = decay.shape[0]
-    if length == 0:
+    if decay.shape[0] == 0:
         return jnp.zeros(update.shape, dtype)
-    if plan.chunk_size is None:
-        plan = plan._replace(chunk_size=max(1, min(CHUNK_LIMIT, round(length**0.5))))
     return _scan(plan, *(x.astype(dtype) for x in (decay, update, initial)))
 
 

@@ -70,7 +70,7 @@ def unroll_sharded(
         outputs, state = run_window(
             cell, params, inputs, state, reset, initial_state, engine, None, None, axis
         )
-        return outputs, jax.tree.map(lambda array: array[None], state)
+        return jnp.swapaxes(outputs, 0, 1), jax.tree.map(lambda array: array[None], state)
 
     split = P(None, axis)
     split_inputs = Tokens._make((split, P())) if isinstance(inputs, Tokens) else split

@@ -37,8 +37,8 @@ class Case(NamedTuple):
 
 CASES = [
     Case(3, 9, 2, resets=True, learned=True),
-    Case(1, 1, 3, resets=True, num_heads=4),
-    Case(2, 6, 1, resets=False, num_heads=2, dtype="bfloat16"),
+    Case(1, 1, 1, resets=True, num_heads=4),
+    Case(2, 6, 3, resets=False, num_heads=2, dtype="bfloat16"),
 ]
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 """Relative to the largest entry of an array; bfloat16 keeps 8 bits."""

@@ -10,13 +10,14 @@ from grnn_jax import cells, unroll
 LENGTH, CHUNK = 100_000, 400
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("engine", "cell"),
     [("linear", cells.min_gru(4)), ("newton", cells.gru(4, num_heads=4))],
     ids=["linear", "newton"],
 )
 def test_100_000_steps(engine, cell):
-    """The gradient is that of the scan; 4 megabytes are enough for it, without parameters and inputs.
+    """The gradient is that of the scan, in 4 megabytes besides parameters and inputs.
 
     The outputs [1, T, 4] alone are 1.6 megabytes; without chunks Newton's method takes 23.
     """

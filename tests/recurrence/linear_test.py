@@ -141,6 +141,22 @@ def test_engine_equals_scan(name, learned, chunk_size, platform, monkeypatch):
         )
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_and_states_alone_are_kept_between_the_passes(name):
+    cell = cells.CELLS[name](8)
+    params = cell.init(jax.random.key(0), 3)
+    reset = jnp.zeros((2, 50), bool)
+
+    def forward(params, inputs):
+        state = cell.initial_state(params, 2)
+        return unroll(cell, params, inputs, state, reset=reset, engine="linear")[0]
+
+    _, pullback = jax.vjp(forward, params, jnp.ones((2, 50, 3)))
+    kept = sum(leaf.size for leaf in jax.tree.leaves(pullback) if hasattr(leaf, "size"))
+    gates = params["bias"].size
+    assert kept < 2 * 50 * (gates + 8 + 3 + 1) + 400  # x projected, h, x, resets; parameters
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 

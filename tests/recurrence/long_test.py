@@ -74,6 +74,7 @@ def double_run(name, scale):
         return jax.tree.map(np.asarray, run(make(name), "scan", *wide))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("name", "engine"),
     [(name, engine) for name in cells.CELLS for engine in supported_engines(make(name))],

@@ -187,6 +187,21 @@ def test_second_derivatives_are_those_of_the_scan():
     assert_same_gradient(twice("newton"), twice("scan"), 1e-5)
 
 
+def test_a_population_of_parameters():
+    cell = cells.elman(2, num_heads=2)
+    params, inputs, state, reset, weights = case(cell, 2, 6)
+    population = jax.tree.map(lambda leaf: jnp.stack([leaf, -3 * leaf]), params)
+
+    def gradients(engine):
+        def loss(params):
+            outputs, _ = unroll(cell, params, inputs, state, reset=reset, engine=engine)
+            return (outputs * weights).sum()
+
+        return jax.jit(jax.vmap(jax.grad(loss)))(population)
+
+    assert_same_gradient(gradients("newton"), gradients("scan"), 1e-5)
+
+
 def test_unfit_cells_and_settings_are_named():
     dense = cells.lstm(5)
     params, inputs, state, _, _ = case(dense, 1, 3)
