@@ -126,11 +126,8 @@ def help_text(description: str) -> str:
             flag = FLAGS[name]
             kind = {"int": "integer", "float": "number"}.get(flag.flag_type(), "")
             values = "|".join(getattr(flag.parser, "enum_values", None) or []) or kind
-            left = (
-                f"  --[no]{name}"
-                if flag.boolean
-                else f"  --{name}" + (f"={values}" if values else "=…")
-            )
+            head = f"  --[no]{name}" if flag.boolean else f"  --{name}={values or '…'}"
+            left = textwrap.wrap(head.replace("|", "| "), 100, subsequent_indent=INDENT)
             default = flag.default if flag.default not in ("", None) else "empty"
             default = str(default).lower() if flag.boolean else default
             sentence = flag.help.split(">: ", 1)[-1] if flag.help.startswith("<") else flag.help
@@ -138,7 +135,7 @@ def help_text(description: str) -> str:
                 sentence += f" Families: {', '.join(DISTRIBUTIONS)}."
             text = f"{sentence} (default: {default})"
             lines += [
-                left,
+                *(line.replace("| ", "|") for line in left),
                 *textwrap.wrap(text, 100, initial_indent=INDENT, subsequent_indent=INDENT),
             ]
         lines += [""] if names else []

@@ -112,6 +112,7 @@ def text_records(
     def records(first: int) -> Iterator[Record]:
         lengths = array.array("i")
         samples = iterate_samples(run, first=first, **settings)
+        lengths = []
         for number, sample in enumerate(samples, start=first):
             lengths.append(sample.num_events)
             text = codec.decode(np.concatenate([start, sample.events]))

@@ -93,9 +93,16 @@ def _states(linear: Linear, method: str, axis_name: str | None) -> Callable:
         d_decay, d_update, d_state = linear_scan_gradient(
             decay, state, states, d_states, method=method, axis_name=axis_name
         )
-        d_coefficients = d_decay.astype(decay.dtype), d_update.astype(update.dtype)
+        d_coefficients = _as_type_of(decay, d_decay), _as_type_of(update, d_update)
         d_params, d_projected, d_fresh = pullback(d_coefficients)
-        return d_params, d_projected, d_state.astype(state.dtype), d_fresh, None
+        return d_params, d_projected, _as_type_of(state, d_state), d_fresh, None
 
     run.defvjp(forward, backward)
     return run
+
+
+def _as_type_of(value: Array, gradient: Array) -> Array:
+    """The gradient in the dtype of its value: its real part for a real one."""
+    if jnp.iscomplexobj(gradient) and not jnp.iscomplexobj(value):
+        gradient = gradient.real
+    return gradient.astype(value.dtype)
