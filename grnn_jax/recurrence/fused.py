@@ -2,7 +2,7 @@
 
 Plain autodiff of a scan accumulates the gradient of V in the loop, one small matmul and one
 [H, G·H] addition for each step. Here the reverse loop only carries the state's gradient
-backwards; the gradient of V is one large matmul after it.
+backwards; the gradient of V is one large matmul for a chunk of steps.
 
 Gates are separate arrays throughout: XLA's CPU backend vectorises an elementwise step that reads
 whole arrays, and does not when it reads several slices of one array.
@@ -57,7 +57,7 @@ def fused_engine(
         reset: rows that restart from `initial_state` before a step.
         initial_state: what they restart from.
         save_recurrent: keeps r_t [T, B, G·H] for the backward pass; if False it is recomputed
-            there by one matmul over all steps, for less memory between the passes.
+            there by one matmul for a chunk of steps, for less memory.
 
     Returns:
         outputs and the final state, as the scan engine.
@@ -169,7 +169,9 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
             return jax.tree.map(jnp.zeros_like, tree)
 
         start = (d_final, zeros_like(initial_state), zeros_like(weights))
-        carry = start, zeros_like(kernel), zeros_like(tables)
+        wide = None if kernel is None else jnp.promote_types(kernel.dtype, jnp.float32)
+        d_kernel = None if kernel is None else jnp.zeros(kernel.shape, wide)
+        carry = start, d_kernel, zeros_like(tables)
         if additive and save_recurrent and tables is None:
             sequence = None
         window = (d_outputs, sequence, kept, states, reset)
@@ -182,6 +184,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
         carry, d_sequence = jax.lax.scan(chunk, carry, (firsts, _cut(window, size)), reverse=True)
         d_sequence = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), d_sequence)
         (d_state, d_initial, d_weights), d_kernel, d_tables = carry
+        d_kernel = None if d_kernel is None else d_kernel.astype(kernel.dtype)
         return d_kernel, d_weights, d_tables, d_sequence, d_state, d_initial, None
 
     @jax.custom_vjp
