@@ -1,7 +1,7 @@
 """What sample.py can do with text beside drawing from the model: searches, constraints, stops."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flags as experiment_flags
@@ -321,7 +321,7 @@ def texts_by_method(run: Run, *, prefix: str, length: int | None, default_length
     return pieces
 
 
-def log_lengths(lengths: list[int]) -> None:
+def log_lengths(lengths: Sequence[int]) -> None:
     """Tells how long several samples are."""
     if len(lengths) > 1:
         logging.info(

@@ -12,6 +12,7 @@ Events in time and series are written as CSV to standard output or a .csv file (
 .npz), or with a picture into a folder.
 """
 
+import array
 import contextlib
 import json
 import os
@@ -109,6 +110,7 @@ def text_records(
     start = codec.encode(prefix, "--prefix") if prefix else np.zeros(0, np.int32)
 
     def records(first: int) -> Iterator[Record]:
+        lengths = array.array("i")
         samples = iterate_samples(run, first=first, **settings)
         lengths = []
         for number, sample in enumerate(samples, start=first):
