@@ -16,6 +16,8 @@ from grnn_jax.workdir import Run, load_run_data
 
 # Samples are drawn side by side in parts, so that memory does not grow with their number.
 BATCH_SIZE = 256
+BLOCK_BATCHES = 8
+"""Batches in a block of a large request whose sequences end: a finished row takes the next one."""
 DEFAULT_LENGTH = 600
 
 
@@ -66,8 +68,13 @@ def iterate_samples(
         The samples `first` … `num_samples - 1`, with the end that a codec adds.
     """
     mesh = make_mesh()
-    size = -(-min(BATCH_SIZE, num_samples) // mesh.size) * mesh.size
-    draw_block = sampling.make_sharded_sample(run.model, mesh, size, length, **options)
+    ends = run.model.distribution.is_end is not None or "stop" in options
+    refilled = ends and num_samples > BATCH_SIZE
+    size = min(BATCH_SIZE * (BLOCK_BATCHES if refilled else 1), num_samples)
+    size = -(-size // mesh.size) * mesh.size
+    draw_block = sampling.make_sharded_sample(
+        run.model, mesh, size, length, num_rows=BATCH_SIZE if refilled else None, **options
+    )
     key = jax.random.key(seed)
     starts = range(first // size * size, num_samples, size)
     following = draw_block(run.params, key, starts[0]) if len(starts) else None

@@ -1,21 +1,47 @@
 """Sampling on several devices: each draws its part of the sequences, without waiting for others."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
-from grnn_jax.array_types import AnyArray, Callable, Int, Params, PRNGKey
+from grnn_jax.array_types import (
+    AnyArray,
+    Array,
+    Bool,
+    Callable,
+    Float,
+    Int,
+    Params,
+    PRNGKey,
+    PyTree,
+)
 from grnn_jax.model import Model
-from grnn_jax.sampling.ancestral import Samples, sample
+from grnn_jax.sampling.ancestral import sample
+from grnn_jax.sampling.refill import sample_many
 
-SampleBlock = Callable[[Params, PRNGKey, Int[AnyArray, ""]], Samples]
+
+class Block(NamedTuple):
+    """Sequences, each array split over the devices; the fields are those of `Samples`."""
+
+    events: PyTree
+    mask: Bool[Array, "B T"]
+    log_probs: Float[Array, "B T"]
+
+
+SampleBlock = Callable[[Params, PRNGKey, Int[AnyArray, ""]], Block]
 
 
 def make_sharded_sample(
-    model: Model, mesh: Mesh | AbstractMesh, num_samples: int, length: int, **options: Any
+    model: Model,
+    mesh: Mesh | AbstractMesh,
+    num_samples: int,
+    length: int,
+    *,
+    num_rows: int | None = None,
+    **options: Any,
 ) -> SampleBlock:
     """Makes a function that draws a block of sequences on all devices of a mesh.
 
@@ -27,10 +53,12 @@ def make_sharded_sample(
         mesh: mesh with the axis "data".
         num_samples: B, sequences in a block; a multiple of the devices.
         length: most events drawn for each sequence.
+        num_rows: sequences drawn side by side on all devices together, each followed by the next
+            when it ends, as `sample_many` does; None for all of the block.
         **options: of `sample`, the same for all sequences.
 
     Returns:
-        Compiled function (params, key, first_index) -> `Samples` of the sequences first_index …
+        Compiled function (params, key, first_index) -> `Block` of the sequences first_index …
         first_index + B - 1, each array split over "data".
 
     Raises:
@@ -43,9 +71,13 @@ def make_sharded_sample(
         )
     part = num_samples // num_devices
 
-    def draw(params: Params, key: PRNGKey, first_index: jax.Array) -> Samples:
+    def draw(params: Params, key: PRNGKey, first_index: jax.Array) -> Block:
         first = first_index + part * jax.lax.axis_index("data")
-        return sample(model, params, key, part, length, first_index=first, **options)
+        settings = options | {"first_index": first}
+        if num_rows is None:
+            return Block(*sample(model, params, key, part, length, **settings)[:3])
+        rows = -(-num_rows // num_devices)
+        return Block(*sample_many(model, params, key, part, length, num_rows=rows, **settings)[:3])
 
     # The loop of a device ends by its own sequences, so that nothing in it is known to be equal.
     sharded = jax.shard_map(
