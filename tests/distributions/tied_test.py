@@ -169,7 +169,7 @@ def test_the_model_scores_its_samples_and_every_key_alike(family):
     params = perturb(model.init(jax.random.key(0)), scale=0.1)
     samples = grnn_jax.sample(model, params, jax.random.key(1), 2, 6)
     assert 10 < np.asarray(samples.events).sum() < 6 * size
-    rescored = grnn_jax.log_prob(model, params, samples.events)
+    rescored = jax.jit(grnn_jax.log_prob, static_argnums=0)(model, params, samples.events)
     np.testing.assert_allclose(samples.log_probs.sum(1), rescored, rtol=1e-4)
 
     params["start"] = jnp.zeros_like(params["start"])
