@@ -1,11 +1,11 @@
 """Recurrent cells: tuples of pure functions, one file each."""
 
 from grnn_jax.array_types import Callable
+from grnn_jax.cells.base import Cell, Gated, Layered, Linear, Tied, count_parameters
 from grnn_jax.cells.coupled_lstm import coupled_lstm
 from grnn_jax.cells.diagonal import diagonal_cell
 from grnn_jax.cells.diagonal_gru import diagonal_gru
 from grnn_jax.cells.diagonal_lstm import diagonal_lstm
-from grnn_jax.cells.base import Cell, Gated, Layered, Linear, Tied, count_parameters
 from grnn_jax.cells.elman import elman
 from grnn_jax.cells.gated import gated_cell
 from grnn_jax.cells.gru import gru
@@ -26,8 +26,8 @@ from grnn_jax.cells.peephole_lstm import peephole_lstm
 from grnn_jax.cells.rg_lru import rg_lru
 from grnn_jax.cells.slstm import slstm
 from grnn_jax.cells.stack import stack
-from grnn_jax.cells.zoneout import zoneout
 from grnn_jax.cells.tied import tied, tied_gru, tied_lstm
+from grnn_jax.cells.zoneout import zoneout
 
 CELLS: dict[str, Callable[..., Cell]] = {
     "elman": elman,

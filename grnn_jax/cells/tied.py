@@ -12,7 +12,7 @@ from grnn_jax.cells.sites import neighbour_kernel, position_features, see_neighb
 
 def tied(
     cell: Cell,
-    num_sites: int,
+    num_sites: int = 1,
     *,
     input_window: int = 24,
     period: int = 12,
@@ -123,14 +123,17 @@ def unfold_sites(tree: PyTree, num_sites: int) -> PyTree:
 def tied_lstm(
     hidden_size: int,
     *,
-    num_sites: int,
+    num_sites: int = 1,
     input_window: int = 24,
     num_positions: int = 0,
     forget_bias: float = 1.0,
     learned_initial_state: bool = False,
     dtype: DType = jnp.float32,
 ) -> Cell:
-    """One LSTM for all sites, hidden_size / num_sites units each; see `tied` and `lstm`."""
+    """One LSTM for all sites, hidden_size / num_sites units each; see `tied` and `lstm`.
+
+    With one site it is the LSTM itself.
+    """
     return tied(
         lstm(
             _site_units(hidden_size, num_sites),
@@ -148,13 +151,16 @@ def tied_lstm(
 def tied_gru(
     hidden_size: int,
     *,
-    num_sites: int,
+    num_sites: int = 1,
     input_window: int = 24,
     num_positions: int = 0,
     learned_initial_state: bool = False,
     dtype: DType = jnp.float32,
 ) -> Cell:
-    """One GRU for all sites, hidden_size / num_sites units each; see `tied` and `gru`."""
+    """One GRU for all sites, hidden_size / num_sites units each; see `tied` and `gru`.
+
+    With one site it is the GRU itself.
+    """
     return tied(
         gru(
             _site_units(hidden_size, num_sites),

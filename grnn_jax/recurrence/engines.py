@@ -58,8 +58,9 @@ def supported_engines(cell: Cell) -> tuple[str, ...]:
 def explain_engine(cell: Cell) -> EngineChoice:
     """The engine that "auto" runs a single layer with, and the reason.
 
-    A tied cell takes what the cell of one site takes. Linear cells take the linear engine, gated cells the fused one, which was measured faster than
-    the scan at every size on a CPU (benchmarks/RESULTS.md); nothing was measured on other platforms
+    A tied cell takes what the cell of one site takes. Linear cells take the linear engine, gated
+    cells the fused one, which was measured faster than the scan at every size on a CPU
+    (benchmarks/RESULTS.md); nothing was measured on other platforms
     yet. Cells without a structure leave the scan.
 
     Args:
