@@ -84,12 +84,20 @@ def make_model(
         The model.
 
     Raises:
-        ValueError: for a negative conditioning_size.
+        ValueError: for a negative conditioning_size, or a distribution that reads sites beside a
+            cell that is not tied over them.
 
     Reference: A. Graves, "Generating sequences with recurrent neural networks", 2013.
     """
     if conditioning_size < 0:
         raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")
+    last = cell if cell.layered is None else cell.layered.cells[-1]
+    num_sites = 0 if last.tied is None else last.tied.num_sites
+    if distribution.num_sites not in (0, num_sites):
+        raise ValueError(
+            f"a distribution tied over {distribution.num_sites} sites needs a cell tied over as "
+            f"many (tied_lstm, tied_gru), got {f'{num_sites} sites' if num_sites else 'none'}"
+        )
 
     def init(key: PRNGKey) -> Params:
         cell_key, output_key, start_key, conditioning_key = jax.random.split(key, 4)

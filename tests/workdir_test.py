@@ -4,11 +4,13 @@ import dataclasses
 import json
 import os
 
+import jax
 import pytest
 
 from grnn_jax import cells, workdir
 from grnn_jax.config import Config
 from grnn_jax.data import build_codec
+from grnn_jax.data.pianoroll import PianorollCodec
 from grnn_jax.errors import InputError
 
 
@@ -29,6 +31,10 @@ def config(tmp_path):
             {"cell": "gru", "forget_bias": 2.0},
             "--forget_bias=2.0 needs --cell=.*lstm.*, got --cell=gru",
         ),
+        (
+            {"input_window": 3},
+            "--input_window=3 needs --cell=tied_gru, tied_lstm, got --cell=lstm",
+        ),
     ],
 )
 def test_validate(config, change, words):
@@ -47,6 +53,42 @@ def test_a_new_cell_is_one_line(config, monkeypatch):
     new = dataclasses.replace(config, cell="biased", forget_bias=3.0, num_layers=2)
     workdir.build_model(new, build_codec("chars", ["ab"]))
     assert found == [(8, 3.0)] * 2 and "biased" in workdir.choices()["cell"]
+
+
+@pytest.mark.parametrize(
+    ("change", "codec", "words"),
+    [
+        ({"hidden_size": 176}, "chars", "--cell=tied_lstm needs events that are bits .*of tokens"),
+        ({"hidden_size": 176, "model_end": True}, "end", "bits .*of bits with an end"),
+        ({"hidden_size": 100}, "bits", "hidden_size of a tied cell must be .* 88 sites, got 100"),
+        (
+            {"cell": "lstm", "distribution": "tied_nade"},
+            "bits",
+            "tied over 88 sites needs a cell tied over as many .*, got none",
+        ),
+    ],
+)
+def test_a_tied_cell_needs_bits_and_a_tied_distribution_such_a_cell(config, change, codec, words):
+    codecs = {
+        "chars": build_codec("chars", ["ab"]),
+        "bits": PianorollCodec(),
+        "end": PianorollCodec(with_end=True),
+    }
+    tied = dataclasses.replace(config, cell="tied_lstm", format="pianoroll")
+    with pytest.raises(InputError, match=words):
+        workdir.build_model(dataclasses.replace(tied, **change), codecs[codec])
+
+
+def test_the_settings_of_a_tied_model_reach_it(config):
+    tied = dataclasses.replace(
+        config, format="pianoroll", cell="tied_gru", distribution="tied_nade", hidden_size=88,
+        skip_input=True, input_window=1, num_positions=2, nade_hidden_size=3, site_bias=True,
+    )  # fmt: skip
+    model = workdir.build_model(tied, PianorollCodec())
+    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(model.init, jax.random.key(0)))
+    assert shapes["cell"]["layer_0"]["input_kernel"] == (3 + 12 + 2, 3)
+    assert shapes["distribution"]["site_bias"] == (88,)
+    assert shapes["distribution"]["input_kernel"] == (49 + 12, 3)
 
 
 def test_changed_data_are_refused_and_a_touch_is_not(config, tmp_path):

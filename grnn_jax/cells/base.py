@@ -88,6 +88,23 @@ class Layered(NamedTuple):
     recurrent_dropout: float
 
 
+class Tied(NamedTuple):
+    """Structure of a cell that is one cell at each of many sites, with the same weights.
+
+    Every array of the cell has the sites side by side, [..., N·Y]; its parameters are the inner
+    cell's. An engine runs the inner cell on rows [..., B·N, Y].
+
+    Attributes:
+        cell: the cell of one site.
+        num_sites: N.
+        features: inputs [..., X] -> what each site's cell receives, [..., N, F].
+    """
+
+    cell: "Cell"
+    num_sites: int
+    features: Callable[[Array], Array]
+
+
 class Cell(NamedTuple):
     """A recurrent cell as a tuple of pure functions.
 
@@ -103,6 +120,7 @@ class Cell(NamedTuple):
         layered: likewise, for a stack of cells.
         perturb: (key, projected [T, B, P], index [T, B]) -> projected, with what is drawn in
             training alone; events of a row with equal index draw alike. None draws nothing.
+        tied: likewise, for one cell at many sites.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -114,6 +132,7 @@ class Cell(NamedTuple):
     linear: Linear | None = None
     layered: Layered | None = None
     perturb: Callable[[PRNGKey, Array, Array], Array] | None = None
+    tied: Tied | None = None
 
 
 def count_parameters(params: PyTree) -> int:

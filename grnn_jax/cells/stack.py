@@ -61,7 +61,7 @@ def stack(
         raise ValueError(f"residual layers must have one hidden_size, got {widths}")
     if any(cell.layered for cell in cells):
         raise ValueError("cells must be single layers, got a stack inside a stack")
-    if recurrent_dropout and not all(cell.gated and cell.gated.num_gates for cell in cells):
+    if recurrent_dropout and not all(_has_recurrent_kernel(cell) for cell in cells):
         raise ValueError("recurrent_dropout needs cells with a recurrent kernel")
     layered = Layered(cells, residual, layer_norm, dropout, dropout_per, recurrent_dropout)
 
@@ -99,6 +99,11 @@ def stack(
         return tuple(new_state), passed
 
     return Cell(init, initial_state, project, step, widths[-1], layered=layered)
+
+
+def _has_recurrent_kernel(cell: Cell) -> bool:
+    gated = cell.gated if cell.tied is None else cell.tied.cell.gated
+    return gated is not None and gated.num_gates > 0
 
 
 def normalise(

@@ -21,6 +21,8 @@ from grnn_jax.distributions.product import product
 from grnn_jax.distributions.softmax_mixture import mixture_of_softmaxes
 from grnn_jax.distributions.standardize import standardize
 from grnn_jax.distributions.student_t import student_t
+from grnn_jax.distributions.tied_bernoulli import tied_bernoulli
+from grnn_jax.distributions.tied_nade import tied_nade
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.distributions.waits import exponential, weibull
 
@@ -31,6 +33,8 @@ DISTRIBUTIONS = {
     "factored_categorical": Family(factored_categorical, ("fields",)),
     "bernoulli": Family(bernoulli, ("bits",)),
     "nade": Family(nade, ("bits",)),
+    "tied_bernoulli": Family(tied_bernoulli, ("bits",)),
+    "tied_nade": Family(tied_nade, ("bits",)),
     "gaussian_mixture": Family(gaussian_mixture, ("reals",)),
     "gaussian": Family(gaussian, ("reals",)),
     "student_t": Family(student_t, ("reals",)),
@@ -66,6 +70,8 @@ __all__ = [
     "product",
     "standardize",
     "student_t",
+    "tied_bernoulli",
+    "tied_nade",
     "truncate",
     "weibull",
     "with_end",

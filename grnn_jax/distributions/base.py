@@ -24,6 +24,8 @@ class Distribution(NamedTuple):
             units of the data as given; its values then depend on these units.
         logits: where events are tokens: (params, hidden [..., H]) -> [..., V], log-probabilities
             of all tokens up to a constant; beam search and constraints need it.
+        num_sites: where the hidden state is read as N sites side by side, N: it must come from a
+            cell that is tied over as many sites; else 0.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -37,6 +39,7 @@ class Distribution(NamedTuple):
     is_end: Callable[[PyTree], Bool[Array, "..."]] | None = None
     is_density: bool = False
     logits: Callable[[Params, Array], Float[Array, "... V"]] | None = None
+    num_sites: int = 0
 
     def __hash__(self) -> int:
         # A model is a static argument of jit, and `event` may be a dict, which has no hash.

@@ -50,15 +50,17 @@ class EngineChoice(NamedTuple):
 
 
 def supported_engines(cell: Cell) -> tuple[str, ...]:
-    """The names in `ENGINES` that can run a single layer."""
+    """The names in `ENGINES` that can run a single layer; of a tied cell, the cell of one site."""
+    cell = cell if cell.tied is None else cell.tied.cell
     return tuple(name for name, engine in ENGINES.items() if engine.supports(cell))
 
 
 def explain_engine(cell: Cell) -> EngineChoice:
     """The engine that "auto" runs a single layer with, and the reason.
 
-    Linear cells take the linear engine, gated cells the fused one, which was measured faster than
-    the scan at every size on a CPU (benchmarks/RESULTS.md); nothing was measured on other platforms
+    A tied cell takes what the cell of one site takes. Linear cells take the linear engine, gated
+    cells the fused one, which was measured faster than the scan at every size on a CPU
+    (benchmarks/RESULTS.md); nothing was measured on other platforms
     yet. Cells without a structure leave the scan.
 
     Args:
@@ -72,6 +74,8 @@ def explain_engine(cell: Cell) -> EngineChoice:
     """
     if cell.layered is not None:
         raise ValueError("cell must be a single layer, got a stack; ask for each of its cells")
+    if cell.tied is not None:
+        return explain_engine(cell.tied.cell)
     if cell.linear is not None:
         return EngineChoice("linear", "the cell is linear in its state: no step waits for a matmul")
     if cell.gated is not None:

@@ -57,6 +57,11 @@ def project_inputs(cell: Cell, params: Params, inputs: Array | Tokens) -> Array:
     return cell.project(params, lookup(inputs.table, inputs.indices))
 
 
+def lookup_inputs(inputs: Array | Tokens) -> Float[Array, "... X"]:
+    """The inputs as an array: of tokens the rows themselves."""
+    return lookup(inputs.table, inputs.indices) if isinstance(inputs, Tokens) else inputs
+
+
 class Projected(NamedTuple):
     """A gated cell's projected inputs gate by gate, as whole arrays or as rows of tables.
 
@@ -79,7 +84,7 @@ def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Project
     if isinstance(inputs, Tokens) and inputs.table.shape[0] <= inputs.indices.size:
         table = cell.project(params, inputs.table)
         return Projected(split_gates(table, gated.num_inputs), inputs.indices)
-    rows = lookup(inputs.table, inputs.indices) if isinstance(inputs, Tokens) else inputs
+    rows = lookup_inputs(inputs)
     if gated.project_gates is not None:
         return Projected(None, gated.project_gates(params, rows))
     return split_projected(cell, cell.project(params, rows))

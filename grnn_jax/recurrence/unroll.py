@@ -6,12 +6,14 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.stack import drop_recurrent_kernel, normalise
+from grnn_jax.cells.tied import fold_sites, unfold_sites
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
 from grnn_jax.recurrence.tokens import (
     Projected,
     Tokens,
+    lookup_inputs,
     project_gates,
     project_inputs,
     split_projected,
@@ -171,7 +173,19 @@ def _run_layer(
     key: PRNGKey | None,
     index: DropoutIndex | None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
-    """One layer over a time-major window."""
+    """One layer over a time-major window; of a tied cell the inner one, its sites as rows."""
+    if cell.tied is not None:
+        inner, num_sites, features = cell.tied
+        rows = features(lookup_inputs(inputs))
+        rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
+        state, initial_state = fold_sites((state, initial_state), num_sites)
+        reset = None if reset is None else jnp.repeat(reset, num_sites, axis=1)
+        if index is not None:
+            index = DropoutIndex(*(jnp.repeat(numbers, num_sites, axis=0) for numbers in index))
+        results = _run_layer(
+            inner, params, rows, state, reset, initial_state, engine, axis_name, key, index
+        )
+        return unfold_sites(results, num_sites)
     if engine == "auto":
         if axis_name is None:
             engine = explain_engine(cell).engine

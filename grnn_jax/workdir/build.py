@@ -143,6 +143,7 @@ def build_distribution(config: Config, codec: Codec) -> Distribution:
         "embedding_size": (
             config.hidden_size if config.embedding_size == -1 else config.embedding_size
         ),
+        "with_input": config.skip_input,
     }
     all_options = set().union(*map(_distribution_options, distributions.DISTRIBUTIONS.values()))
     used = set().union(*map(_distribution_options, chosen.values()))
@@ -173,6 +174,18 @@ def build_distribution(config: Config, codec: Codec) -> Distribution:
     return distributions.with_end(distribution._replace(is_end=None))
 
 
+def _num_sites(config: Config, codec: Codec) -> int:
+    """The sites of a tied cell: one for each bit of an event."""
+    types = codec.event_type
+    if isinstance(types, dict) or types.kind != "bits" or codec.wraps_end:
+        what = "an event with fields" if isinstance(types, dict) else f"an event of {types.kind}"
+        raise InputError(
+            f"--cell={config.cell} needs events that are bits (--format=pianoroll) without "
+            f"--model_end, got {what}" + (" with an end" if codec.wraps_end else "")
+        )
+    return types.arguments[0]
+
+
 def build_model(config: Config, codec: Codec) -> Model:
     """The model that a configuration describes.
 
@@ -190,6 +203,8 @@ def build_model(config: Config, codec: Codec) -> Model:
     c, dtype = config, jnp.dtype(config.dtype)
     values = vars(c) | {"dtype": dtype}
     options = {name: values[name] for name in _cell_options(c.cell)}
+    if "num_sites" in inspect.signature(cells.CELLS[c.cell]).parameters:
+        options["num_sites"] = _num_sites(config, codec)
     try:
         layers = [cells.CELLS[c.cell](**options) for _ in range(c.num_layers)]
         if c.zoneout:

@@ -13,6 +13,7 @@ from helpers import perturb
 from grnn_jax import cells, unroll, workdir
 from grnn_jax.config import Config
 from grnn_jax.data import Batch, build_codec
+from grnn_jax.data.pianoroll import PianorollCodec
 from grnn_jax.optimizer import make_optimizer
 from grnn_jax.recurrence import supported_engines
 from grnn_jax.training import init_train_state, make_train_step
@@ -110,10 +111,13 @@ def config(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_flag_builds_and_trains(config, name):
     config = dataclasses.replace(config, cell=name)
-    model = workdir.build_model(config, build_codec("chars", ["an old cat"]))
+    codec, events = build_codec("chars", ["an old cat"]), np.arange(10).reshape(2, 5) % 7
+    if name.startswith("tied"):
+        config = dataclasses.replace(config, format="pianoroll", hidden_size=88)
+        codec, events = PianorollCodec(), np.eye(88, dtype=np.uint8)[20 + 3 * events]
+    model = workdir.build_model(config, codec)
     optimizer = make_optimizer(config)
     state = init_train_state(model, optimizer, config)
-    events = np.arange(10).reshape(2, 5) % 7
     batch = Batch(events, np.ones((2, 5), bool), np.eye(2, 5, dtype=bool))
     step = jax.jit(make_train_step(model, optimizer, config))
     new, metrics = step(state, batch)

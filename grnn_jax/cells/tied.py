@@ -1,0 +1,186 @@
+"""Cells whose weights are tied across sites, such as the keys of a piano (Johnson 2017)."""
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
+from grnn_jax.cells.base import Cell, Tied
+from grnn_jax.cells.gru import gru
+from grnn_jax.cells.lstm import lstm
+from grnn_jax.cells.sites import neighbour_kernel, position_features, see_neighbours
+
+
+def tied(
+    cell: Cell,
+    num_sites: int = 1,
+    *,
+    input_window: int = 24,
+    period: int = 12,
+    num_positions: int = 0,
+    dtype: DType = jnp.float32,
+) -> Cell:
+    r"""One small cell at each of N sites, all with the same weights.
+
+        s_t[n], h_t[n] = cell(s_{t-1}[n], z_t[n]),      h_t = [h_t[0], …, h_t[N-1]]
+        z_t[n] = [x_t[n-R … n+R],  Σ_{j ≡ n+r mod period} x_t[j] for each r,  cos(πk(n+½)/N)]
+
+    for inputs of one number a site: a window of R sites on either side, zero beyond the edges, and
+    the sums over classes of distances (of pitches: how many notes sound at each interval, octaves
+    apart taken together). What is learned at one site holds at all: for a piano roll, in every key.
+    Where the inputs have C > 1 numbers a site, as in the upper layers of a stack, z_t[n] is those
+    of the site itself and its position.
+
+    Args:
+        cell: the cell of one site, D units.
+        num_sites: N.
+        input_window: R.
+        period: number of classes of distances, 12 for the octave; 0 for no sums.
+        num_positions: K smooth features of the site's number; with 0 the cell is equivariant: it
+            commutes with a transposition, but for notes less than R from an edge.
+        dtype: compute dtype of the product that gathers the windows.
+
+    Returns:
+        The cell; hidden_size is N·D, sites side by side in every array, its parameters are the
+        inner cell's. The structure `tied` lets engines run the inner cell on B·N rows.
+
+    Raises:
+        ValueError: for a number out of range, a tied or a layered cell; from `init`, for an input
+            size that is not a multiple of N.
+
+    Reference: D. D. Johnson, "Generating polyphonic music using tied parallel networks",
+    EvoMUSART 2017.
+    """
+    for name, value, least in (
+        ("num_sites", num_sites, 1),
+        ("input_window", input_window, 0),
+        ("period", period, 0),
+        ("num_positions", num_positions, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if cell.tied is not None or cell.layered is not None:
+        raise ValueError("cell must be a single cell of one site, got a tied cell or a stack")
+    offsets = range(-input_window, input_window + 1)
+    kernel = neighbour_kernel(num_sites, offsets, period)
+    positions = position_features(num_sites, num_positions)
+
+    def features(inputs: Float[Array, "... X"]) -> Float[Array, "... N F"]:
+        if inputs.shape[-1] == num_sites:
+            seen = see_neighbours(inputs, kernel, dtype)
+        else:
+            seen = inputs.reshape(*inputs.shape[:-1], num_sites, -1)
+        if not num_positions:
+            return seen
+        place = jnp.asarray(positions, seen.dtype)
+        place = jnp.broadcast_to(place, (*seen.shape[:-1], num_positions))
+        return jnp.concatenate([seen, place], -1)
+
+    def init(key: PRNGKey, input_size: int) -> Params:
+        if input_size < 1 or input_size % num_sites:
+            raise ValueError(
+                f"the input size of a tied cell must be a multiple of num_sites={num_sites}, "
+                f"got {input_size}"
+            )
+        channels = input_size // num_sites
+        seen = len(offsets) + period if channels == 1 else channels
+        return cell.init(key, seen + num_positions)
+
+    def initial_state(params: Params, batch_size: int) -> PyTree:
+        return unfold_sites(cell.initial_state(params, batch_size * num_sites), num_sites)
+
+    def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... NP"]:
+        projected = cell.project(params, features(inputs))
+        return projected.reshape(*projected.shape[:-2], -1)
+
+    def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
+        rows = fold_sites((state, projected_t), num_sites)
+        return unfold_sites(cell.step(params, *rows), num_sites)
+
+    return Cell(
+        init,
+        initial_state,
+        project,
+        step,
+        num_sites * cell.hidden_size,
+        tied=Tied(cell, num_sites, features),
+    )
+
+
+def fold_sites(tree: PyTree, num_sites: int) -> PyTree:
+    """Sites side by side, [..., B, N·Y], as rows [..., B·N, Y]."""
+    return jax.tree.map(
+        lambda a: a.reshape(*a.shape[:-2], a.shape[-2] * num_sites, a.shape[-1] // num_sites), tree
+    )
+
+
+def unfold_sites(tree: PyTree, num_sites: int) -> PyTree:
+    """Rows [..., B·N, Y] as sites side by side, [..., B, N·Y]."""
+    return jax.tree.map(
+        lambda a: a.reshape(*a.shape[:-2], a.shape[-2] // num_sites, a.shape[-1] * num_sites), tree
+    )
+
+
+def tied_lstm(
+    hidden_size: int,
+    *,
+    num_sites: int = 1,
+    input_window: int = 24,
+    num_positions: int = 0,
+    forget_bias: float = 1.0,
+    learned_initial_state: bool = False,
+    dtype: DType = jnp.float32,
+) -> Cell:
+    """One LSTM for all sites, hidden_size / num_sites units each; see `tied` and `lstm`.
+
+    With one site it is the LSTM itself.
+    """
+    return tied(
+        lstm(
+            _site_units(hidden_size, num_sites),
+            forget_bias=forget_bias,
+            learned_initial_state=learned_initial_state,
+            dtype=dtype,
+        ),
+        num_sites,
+        input_window=input_window,
+        num_positions=num_positions,
+        dtype=dtype,
+    )
+
+
+def tied_gru(
+    hidden_size: int,
+    *,
+    num_sites: int = 1,
+    input_window: int = 24,
+    num_positions: int = 0,
+    learned_initial_state: bool = False,
+    dtype: DType = jnp.float32,
+) -> Cell:
+    """One GRU for all sites, hidden_size / num_sites units each; see `tied` and `gru`.
+
+    With one site it is the GRU itself.
+    """
+    return tied(
+        gru(
+            _site_units(hidden_size, num_sites),
+            learned_initial_state=learned_initial_state,
+            dtype=dtype,
+        ),
+        num_sites,
+        input_window=input_window,
+        num_positions=num_positions,
+        dtype=dtype,
+    )
+
+
+def _site_units(hidden_size: int, num_sites: int) -> int:
+    """D; raises ValueError where the units cannot be shared out."""
+    if num_sites < 1:
+        raise ValueError(f"num_sites must be at least 1, got {num_sites}")
+    if hidden_size < 1 or hidden_size % num_sites:
+        raise ValueError(
+            f"hidden_size of a tied cell must be a multiple of its {num_sites} sites, "
+            f"got {hidden_size}"
+        )
+    return hidden_size // num_sites

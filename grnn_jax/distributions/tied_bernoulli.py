@@ -1,0 +1,137 @@
+"""Independent bits with output weights tied across sites, for cells tied over the same sites."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, UInt8
+from grnn_jax.cells.products import dense
+from grnn_jax.cells.sites import neighbour_kernel, see_neighbours
+from grnn_jax.distributions.base import Distribution
+from grnn_jax.distributions.bernoulli import bit_log_probs, draw_bits, encode_bits, initial_bias
+
+PERIOD = 12
+"""Classes of distances that sites see the sums over: semitones of an octave."""
+
+
+def tied_bernoulli(
+    size: int,
+    *,
+    mean: float = 0.5,
+    window: int = 24,
+    site_bias: bool = False,
+    with_input: bool = False,
+    dtype: DType = jnp.float32,
+) -> Distribution:
+    r"""N bits, independent given the past, the n-th read from the n-th site of the hidden state.
+
+        log p(x_{t+1} | h) = Σ_n log σ(±o_n),      o_n = b + w · h[n]
+                                                   (+ b_n) (+ Σ_k r_k z_k[n])
+
+    with one w for all sites; z[n] is what site n sees of the last event: the bits at most `window`
+    from it, and the numbers of bits set at each distance modulo 12.
+
+    Args:
+        size: N.
+        mean: part of all bits that is set in the training data; the bias starts there.
+        window: see above.
+        site_bias: learns a bias b_n of each site.
+        with_input: the encoded last event stands behind the hidden state, as `make_model` puts it
+            there with `skip_input`, and is read too.
+        dtype: compute dtype of the products; logits and log-probabilities are float32.
+
+    Returns:
+        The distribution; events are arrays [N] of zeros and ones, anything else counts as one.
+        `sample` takes `temperature`, which divides the logits.
+
+    Raises:
+        ValueError: for a number out of range; from `init`, for a hidden size that is not that of N
+            sites. `make_model` names a cell that is not tied over N sites.
+
+    Reference: D. D. Johnson, "Generating polyphonic music using tied parallel networks",
+    EvoMUSART 2017.
+    """
+    bias = initial_bias(size, mean)
+    split = split_sites(size, with_input)
+    neighbours = window_kernel(size, window)
+
+    def init(key: PRNGKey, hidden_size: int) -> Params:
+        units = site_units(hidden_size, size, with_input)
+        params = {
+            "kernel": jax.nn.initializers.lecun_normal()(key, (units, 1), jnp.float32),
+            "bias": jnp.full((1,), bias, jnp.float32),
+        }
+        if site_bias:
+            params["site_bias"] = jnp.zeros((size,), jnp.float32)
+        if with_input:
+            seen = neighbours.shape[-1] // size
+            params["input_kernel"] = jnp.zeros((seen, 1), jnp.float32)
+        return params
+
+    def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... N"]:
+        sites, before = split(hidden)
+        scores = dense(sites, params["kernel"], dtype) + params["bias"]
+        if before is not None:
+            seen = see_neighbours(before, neighbours, dtype)
+            scores += dense(seen, params["input_kernel"], dtype)
+        return scores[..., 0] + (params["site_bias"] if site_bias else 0)
+
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: UInt8[Array, "... N"]
+    ) -> Float[Array, "..."]:
+        return bit_log_probs(logits(params, hidden), event).sum(-1)
+
+    def sample(
+        key: Array,
+        params: Params,
+        hidden: Float[Array, "B H"],
+        *,
+        temperature: float | Array = 1.0,
+    ) -> UInt8[Array, "B N"]:
+        noise = jax.vmap(lambda row: jax.random.logistic(row, (size,)))(key)
+        return draw_bits(logits(params, hidden), noise, temperature)
+
+    def mode(params: Params, hidden: Float[Array, "... H"]) -> UInt8[Array, "... N"]:
+        return (logits(params, hidden) > 0).astype(jnp.uint8)
+
+    return Distribution(
+        init=init,
+        log_prob=log_prob,
+        sample=sample,
+        mode=mode,
+        encode=encode_bits,
+        encoding_size=size,
+        event=jax.ShapeDtypeStruct((size,), jnp.uint8),
+        num_sites=size,
+    )
+
+
+def site_units(hidden_size: int, num_sites: int, with_input: bool) -> int:
+    """Units of a site; raises ValueError where the hidden state is not one of N sites."""
+    units, rest = divmod(hidden_size, num_sites)
+    units -= with_input
+    if rest or units < 1:
+        beside = f" and an input of {num_sites}" if with_input else ""
+        raise ValueError(
+            f"hidden_size must be that of {num_sites} sites{beside}, a multiple of {num_sites}, "
+            f"got {hidden_size}"
+        )
+    return units
+
+
+def split_sites(num_sites: int, with_input: bool) -> Callable[[Array], tuple[Array, Array | None]]:
+    """The function from h [..., H] to its sites [..., N, D] and the last event [..., N] or None."""
+
+    def split(hidden: Float[Array, "... H"]) -> tuple[Array, Array | None]:
+        before = hidden[..., -num_sites:] if with_input else None
+        sites = hidden[..., :-num_sites] if with_input else hidden
+        return sites.reshape(*sites.shape[:-1], num_sites, -1), before
+
+    return split
+
+
+def window_kernel(num_sites: int, window: int) -> Float[np.ndarray, "N NF"]:
+    """What a site sees of the last event, see `neighbour_kernel`."""
+    if window < 0:
+        raise ValueError(f"window must be at least 0, got {window}")
+    return neighbour_kernel(num_sites, range(-window, window + 1), PERIOD)
