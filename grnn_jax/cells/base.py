@@ -10,6 +10,9 @@ from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey,
 RECURRENT_KERNEL = "recurrent_kernel"
 """Name of V in the parameters of every cell that has one."""
 
+PROJECTION = ("input_kernel", "bias")
+"""Names of U and b, the parameters that `Gated.project_gates` reads."""
+
 
 class Gated(NamedTuple):
     """Structure of a cell whose step is one recurrent matmul and one cheap function.

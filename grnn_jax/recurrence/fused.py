@@ -24,10 +24,10 @@ from grnn_jax.cells.products import (
     recurrent_product,
 )
 from grnn_jax.recurrence.base import where_reset
-from grnn_jax.recurrence.tokens import Projected, gates_of
+from grnn_jax.recurrence.tokens import Projected
 
-CHUNK_SIZE = 16
-"""Most steps of the backward pass whose gradients wait for one matmul into that of V."""
+CHUNK_ROWS = 1024
+"""Events whose gradients wait for one matmul into that of V, so that they stay in the cache."""
 
 
 def fused_engine(
@@ -70,16 +70,24 @@ def fused_engine(
         raise ValueError("the fused engine needs a cell with gated structure; use 'scan'")
     kernel = gated.recurrent_kernel(params) if gated.num_gates else None
     weights = gated.pointwise_weights(params)
-    run = _fused(gated, save_recurrent)
-    tables, sequence = projected
-    return run(kernel, weights, tables, sequence, state, initial_state, reset)
+    # What is read whole and kept as sums alone need not fill [T, B, G·H]: it is read in chunks.
+    by_chunk = projected.read is not None and not projected.is_gather and gated.additive
+    if by_chunk or projected.is_gather or projected.read is None:
+        read, source, sequence = projected.read, projected.source, projected.sequence
+    else:
+        read, source, sequence = None, None, projected.read(projected.source, projected.sequence)
+    run = _fused(gated, save_recurrent, read, by_chunk)
+    return run(kernel, weights, source, sequence, state, initial_state, reset)
 
 
 @functools.lru_cache(maxsize=64)
-def _fused(gated: Gated, save_recurrent: bool) -> Callable:
+def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: bool) -> Callable:
     """The function of one cell that carries its own gradient."""
     num_gates = gated.num_gates
     additive = gated.additive
+
+    def gates_of(source: PyTree, sequence: PyTree) -> tuple[Array, ...]:
+        return sequence if read is None else read(source, sequence)
 
     def multiply(kernel: Array | None, hidden: Array) -> tuple[Array, ...]:
         if kernel is None:
@@ -105,27 +113,37 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
         projected, recurrent = entering
         return gated.pointwise(weights, projected, recurrent, state)
 
-    def forward(kernel, weights, tables, sequence, state, initial_state, reset):
+    def forward(kernel, weights, source, sequence, state, initial_state, reset):
         def step(state: State, inputs: tuple):
-            sequence_t, reset_t = inputs
+            gates, reset_t = inputs
+            gates = gates if by_chunk else gates_of(source, gates)
             before = state if reset_t is None else where_reset(reset_t, initial_state, state)
-            entering = enter(gates_of(tables, sequence_t), multiply(kernel, before[0]))
+            entering = enter(gates, multiply(kernel, before[0]))
             state = pointwise(weights, entering, before)
             return state, (state, keep(entering))
 
-        final_state, (states, kept) = jax.lax.scan(step, state, (sequence, reset))
-        residuals = (kernel, weights, tables, sequence, state, initial_state, reset, states, kept)
+        def chunk(state: State, inputs: tuple):
+            sequence, reset = inputs
+            return jax.lax.scan(step, state, (gates_of(source, sequence), reset))
+
+        if by_chunk:
+            size = _chunk_size(state[0].shape[0], len(sequence))
+            final_state, kept = jax.lax.scan(chunk, state, _cut((sequence, reset), size))
+            states, kept = _join(kept)
+        else:
+            final_state, (states, kept) = jax.lax.scan(step, state, (sequence, reset))
+        residuals = (kernel, weights, source, sequence, state, initial_state, reset, states, kept)
         return (states[0], final_state), residuals
 
     def backward(residuals, cotangents):
-        kernel, weights, tables, sequence, state, initial_state, reset, states, kept = residuals
+        kernel, weights, source, sequence, state, initial_state, reset, states, kept = residuals
         d_outputs, d_final = cotangents
         narrow = None if kernel is None else cast_kernel(kernel, gated.dtype)
 
         def step(carry: tuple, inputs: tuple):
             d_state, d_initial, d_weights = carry
             d_output, sequence_t, kept_t, before_t, reset_t = inputs
-            entering_t = kept_t if additive else (gates_of(tables, sequence_t), kept_t)
+            entering_t = kept_t if additive else (gates_of(source, sequence_t), kept_t)
             d_state = (d_state[0] + d_output, *d_state[1:])
             _, pullback = jax.vjp(pointwise, weights, entering_t, before_t)
             d_weights_t, d_entering, d_before = pullback(d_state)
@@ -143,7 +161,7 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
 
         def chunk(carry: tuple, inputs: tuple):
             """Some steps, and what they give to the gradients of V and of the tables."""
-            inner, d_kernel, d_tables = carry
+            inner, d_kernel, d_source = carry
             first, (d_outputs, sequence, kept, states, reset) = inputs
             before = jax.tree.map(
                 lambda first, later: jnp.concatenate([first[None], later[:-1]]), first, states
@@ -152,18 +170,22 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
                 before = where_reset(reset, initial_state, before)
             if not save_recurrent:
                 kept = multiply(kernel, before[0])
-                kept = enter(gates_of(tables, sequence), kept) if additive else kept
-            inner, (d_projected, d_recurrent) = jax.lax.scan(
-                step, inner, (d_outputs, sequence, kept, before, reset), reverse=True
-            )
+                kept = enter(gates_of(source, sequence), kept) if additive else kept
+            inputs = (d_outputs, None if additive else sequence, kept, before, reset)
+            inner, (d_projected, d_recurrent) = jax.lax.scan(step, inner, inputs, reverse=True)
             d_projected = d_recurrent if additive else d_projected
             if narrow is not None:
                 d_kernel = d_kernel + _kernel_gradient(narrow, before[0], d_recurrent)
-            if tables is None:
-                return (inner, d_kernel, d_tables), d_projected
-            _, pullback = jax.vjp(lambda tables: gates_of(tables, sequence), tables)
-            d_tables = jax.tree.map(jnp.add, d_tables, pullback(d_projected)[0])
-            return (inner, d_kernel, d_tables), None
+            if read is None:
+                return (inner, d_kernel, d_source), d_projected
+            if by_chunk:
+                _, pullback = jax.vjp(read, source, sequence)
+                d_more, d_sequence = pullback(d_projected)
+            else:
+                _, pullback = jax.vjp(lambda source: read(source, sequence), source)
+                (d_more,), d_sequence = pullback(d_projected), None
+            d_source = jax.tree.map(jnp.add, d_source, d_more)
+            return (inner, d_kernel, d_source), d_sequence
 
         def zeros_like(tree: PyTree) -> PyTree:
             return jax.tree.map(jnp.zeros_like, tree)
@@ -171,39 +193,47 @@ def _fused(gated: Gated, save_recurrent: bool) -> Callable:
         start = (d_final, zeros_like(initial_state), zeros_like(weights))
         wide = None if kernel is None else jnp.promote_types(kernel.dtype, jnp.float32)
         d_kernel = None if kernel is None else jnp.zeros(kernel.shape, wide)
-        carry = start, d_kernel, zeros_like(tables)
-        if additive and save_recurrent and tables is None:
+        carry = start, d_kernel, zeros_like(source)
+        if additive and save_recurrent and read is None:
             sequence = None
         window = (d_outputs, sequence, kept, states, reset)
-        size = _chunk_size(len(d_outputs))
+        size = _chunk_size(d_outputs.shape[1], len(d_outputs))
         firsts = jax.tree.map(
             lambda first, later: jnp.concatenate([first[None], later[size - 1 : -1 : size]]),
             state,
             states,
         )
         carry, d_sequence = jax.lax.scan(chunk, carry, (firsts, _cut(window, size)), reverse=True)
-        d_sequence = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), d_sequence)
-        (d_state, d_initial, d_weights), d_kernel, d_tables = carry
+        d_sequence = _join(d_sequence)
+        (d_state, d_initial, d_weights), d_kernel, d_source = carry
         d_kernel = None if d_kernel is None else d_kernel.astype(kernel.dtype)
-        return d_kernel, d_weights, d_tables, d_sequence, d_state, d_initial, None
+        return d_kernel, d_weights, d_source, d_sequence, d_state, d_initial, None
 
     @jax.custom_vjp
-    def run(kernel, weights, tables, sequence, state, initial_state, reset):
-        return forward(kernel, weights, tables, sequence, state, initial_state, reset)[0]
+    def run(kernel, weights, source, sequence, state, initial_state, reset):
+        return forward(kernel, weights, source, sequence, state, initial_state, reset)[0]
 
     run.defvjp(forward, backward)
     return run
 
 
-def _chunk_size(length: int) -> int:
-    """The largest divisor of T from 8 to `CHUNK_SIZE`, else T."""
-    sizes = [size for size in range(8, CHUNK_SIZE + 1) if length % size == 0]
+def _chunk_size(batch_size: int, length: int) -> int:
+    """Steps of a chunk: on a CPU the largest divisor of T with about `CHUNK_ROWS` rows, else T."""
+    limit = max(16, CHUNK_ROWS // batch_size)
+    if jax.default_backend() != "cpu" or length <= limit:
+        return length
+    sizes = [size for size in range(limit // 2, limit + 1) if length % size == 0]
     return sizes[-1] if sizes else length
 
 
 def _cut(window: PyTree, size: int) -> PyTree:
     """Arrays [T, ...] as [T / size, size, ...]."""
     return jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), window)
+
+
+def _join(window: PyTree) -> PyTree:
+    """Arrays [chunks, size, ...] as [T, ...]."""
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), window)
 
 
 def _transposed_product(

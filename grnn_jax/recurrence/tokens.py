@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Float, Int, Params, PyTree
-from grnn_jax.cells.base import Cell
+from grnn_jax.array_types import Array, Callable, Float, Int, Params, PyTree
+from grnn_jax.cells.base import PROJECTION, Cell
 from grnn_jax.cells.products import split_gates
 
 ONE_HOT_LIMIT = 2**22
@@ -63,15 +63,21 @@ def lookup_inputs(inputs: Array | Tokens) -> Float[Array, "... X"]:
 
 
 class Projected(NamedTuple):
-    """A gated cell's projected inputs gate by gate, as whole arrays or as rows of tables.
+    """A gated cell's projected inputs gate by gate, and how they are read.
 
     Attributes:
-        tables: one [V, H] for each gate, or None.
-        sequence: one array [T, B, H] for each gate, or with tables their rows [T, B].
+        read: (source, a part of `sequence`) -> one array [..., H] for each gate; None where
+            `sequence` is these arrays.
+        source: what every step reads: tables [V, H] of the gates, or U and b.
+        sequence: what is read step by step: rows [T, B] of the tables, inputs [T, B, X], or the
+            gates [T, B, H].
+        is_gather: whether `read` gathers rows, which costs nothing in the loop over time.
     """
 
-    tables: tuple[Float[Array, "V H"], ...] | None
-    sequence: tuple[Float[Array, "T B H"], ...] | Int[Array, "T B"]
+    read: Callable[[PyTree, PyTree], tuple[Array, ...]] | None
+    source: PyTree
+    sequence: PyTree
+    is_gather: bool = False
 
 
 def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Projected:
@@ -82,11 +88,12 @@ def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Project
     gated = cell.gated
     assert gated is not None
     if isinstance(inputs, Tokens) and inputs.table.shape[0] <= inputs.indices.size:
-        table = cell.project(params, inputs.table)
-        return Projected(split_gates(table, gated.num_inputs), inputs.indices)
-    rows = lookup_inputs(inputs)
+        tables = split_gates(cell.project(params, inputs.table), gated.num_inputs)
+        return Projected(gather_gates, tables, inputs.indices, is_gather=True)
+    rows = lookup(inputs.table, inputs.indices) if isinstance(inputs, Tokens) else inputs
     if gated.project_gates is not None:
-        return Projected(None, gated.project_gates(params, rows))
+        source = {name: params[name] for name in PROJECTION}
+        return Projected(gated.project_gates, source, rows)
     return split_projected(cell, cell.project(params, rows))
 
 
@@ -94,13 +101,11 @@ def split_projected(cell: Cell, projected: Float[Array, "T B P"]) -> Projected:
     """The projected inputs of a gated cell, cut apart."""
     assert cell.gated is not None
     gates = split_gates(projected, cell.gated.num_inputs)
-    return Projected(None, jax.lax.optimization_barrier(gates))
+    return Projected(None, None, jax.lax.optimization_barrier(gates))
 
 
-def gates_of(
-    tables: tuple[Float[Array, "V H"], ...] | None, sequence: PyTree
+def gather_gates(
+    tables: tuple[Float[Array, "V H"], ...], indices: Int[Array, "..."]
 ) -> tuple[Float[Array, "... H"], ...]:
-    """The gates of one step, or of all: gathered from the tables where there are some."""
-    if tables is None:
-        return sequence
-    return tuple(lookup(table, sequence) for table in tables)
+    """Rows of one table for each gate."""
+    return tuple(lookup(table, indices) for table in tables)
