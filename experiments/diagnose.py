@@ -10,6 +10,7 @@ other tokens); perplexity by position is there for all.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import tempfile
@@ -180,6 +181,10 @@ def main() -> None:
     """Diagnoses what the flags name."""
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
     mesh, config = make_mesh(), run.config
+    if FLAGS.eval_batch_size < 0:
+        raise InputError(f"--eval_batch_size must be at least 0, got {FLAGS.eval_batch_size}")
+    if FLAGS.eval_batch_size:
+        config = dataclasses.replace(config, eval_batch_size=FLAGS.eval_batch_size)
     check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
     read = None
     if run.model.distribution.logits is not None:
@@ -222,6 +227,8 @@ if __name__ == "__main__":
     define("string", "data", "", "File to look at whole; empty for a split of the run's own data.")
     define("enum", "split", "valid", "Split to look at.", enum_values=list(SPLITS))
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
+    streams = "Streams that text is scored as, each after 256 events of context; 0: as the run."
+    define("integer", "eval_batch_size", 0, streams)
     define("string", "output", "", "Folder for what is written; empty: WORKDIR/diagnosis.")
     experiment_flags.define_machine(distributed=False)
     experiment_flags.run(main, __doc__)

@@ -9,9 +9,11 @@ likelihood; another --method adds its own in an object under its name.
 """
 
 import json
+import os
 
 import flags as experiment_flags
 from countdown import Countdown
+from writers.records import finite
 
 from grnn_jax import evaluation
 from grnn_jax.config import SPLITS
@@ -60,14 +62,15 @@ def main() -> None:
     settings = method_settings()
     values = evaluation.evaluate(
         FLAGS.workdir,
-        data=FLAGS.data,
+        data=os.path.expanduser(FLAGS.data),
         split=FLAGS.split,
         checkpoint=FLAGS.checkpoint,
         eval_batch_size=FLAGS.eval_batch_size,
         method=settings,
         report=Countdown(None, "events"),
     )
-    print(json.dumps(values), flush=True)
+    values = {k: finite(v) if isinstance(v, dict) else v for k, v in values.items()}
+    print(json.dumps(finite(values)), flush=True)
 
 
 if __name__ == "__main__":

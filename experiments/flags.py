@@ -67,7 +67,7 @@ def define(kind: str, name: str, default: object, help: str, **options: object) 
     """Defines a flag of one script, listed first in its help.
 
     Args:
-        kind: "string", "integer", "float", "boolean" or "enum".
+        kind: "string", "integer", "float", "boolean", "enum" or "multi_string".
         name: its name.
         default: its value where it is not given.
         help: one sentence.
@@ -133,7 +133,7 @@ def help_text(description: str) -> str:
             sentence = flag.help.split(">: ", 1)[-1] if flag.help.startswith("<") else flag.help
             if name == "distribution":
                 sentence += f" Families: {', '.join(DISTRIBUTIONS)}."
-            text = f"{sentence} (default: {default})"
+            text = " ".join(f"{sentence} (default: {default})".split())
             lines += [
                 *(line.replace("| ", "|") for line in left),
                 *textwrap.wrap(text, 100, initial_indent=INDENT, subsequent_indent=INDENT),

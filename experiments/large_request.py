@@ -103,6 +103,12 @@ class _Unfinished:
         self.hashes.unlink()
 
 
+def forget_request(path: str | Path) -> None:
+    """Removes what an unfinished request left beside a file that is written anew."""
+    for suffix in (".progress", ".hashes"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
 def write_request(
     path: str | Path,
     num_samples: int,
@@ -131,8 +137,8 @@ def write_request(
         logging.info("going on after %s samples in %s", f"{done:,}", path)
     try:
         if not size:
-            unfinished.hashes.write_bytes(b"")
             path.write_bytes(header.encode())
+            unfinished.hashes.write_bytes(b"")
             size = len(header.encode())
             unfinished.write(0, size)
         with open(path, "r+b") as file, open(unfinished.hashes, "r+b") as hashes:

@@ -64,8 +64,8 @@ def define_flags() -> None:
     define("integer", "num_particles", 64, "Particles of each sample of --method=particles.")
     help = (
         "Regular expression (a subset of Python's, see grnn_jax/sampling/regex.py) that every "
-        "sample matches as a whole, the prefix apart: in --length symbols at most, in exactly so "
-        "many where a sample has no end."
+        "sample matches as a whole, the prefix apart: in --length events at most, the end "
+        "included, in exactly so many where a sample has no end."
     )
     define("string", "regex", "", help)
     help = f"Text with {BLANK} for each symbol to be filled in; \\{BLANK} is {BLANK} itself."
@@ -321,12 +321,12 @@ def texts_by_method(run: Run, *, prefix: str, length: int | None, default_length
     return pieces
 
 
-def log_lengths(lengths: Sequence[int]) -> None:
+def log_lengths(lengths: Sequence[int], which: str = "") -> None:
     """Tells how long several samples are."""
     if len(lengths) > 1:
         logging.info(
-            "%d samples of %d to %d events, on average %.1f",
-            len(lengths), min(lengths), max(lengths), np.mean(lengths),
+            "%s%d samples of %d to %d events, on average %.1f",
+            which, len(lengths), min(lengths), max(lengths), np.mean(lengths),
         )  # fmt: skip
 
 

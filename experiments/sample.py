@@ -26,7 +26,13 @@ import jax
 import methods
 import numpy as np
 from absl import logging
-from large_request import Record, content_hash, report_duplicates, write_request
+from large_request import (
+    Record,
+    content_hash,
+    forget_request,
+    report_duplicates,
+    write_request,
+)
 from writers import WRITERS, write_folder
 from writers.sequences import (
     BATCH_SIZE,
@@ -112,7 +118,6 @@ def text_records(
     def records(first: int) -> Iterator[Record]:
         lengths = array.array("i")
         samples = iterate_samples(run, first=first, **settings)
-        lengths = []
         for number, sample in enumerate(samples, start=first):
             lengths.append(sample.num_events)
             text = codec.decode(np.concatenate([start, sample.events]))
@@ -125,7 +130,7 @@ def text_records(
             elif number:
                 text = "\n\n" + text
             yield Record(text, content)
-        methods.log_lengths(lengths)
+        methods.log_lengths(lengths, "the last " if first else "")
 
     return records
 
@@ -173,6 +178,7 @@ def output(path: str) -> Iterator[TextIO]:
         try:
             path = os.path.expanduser(path)
             file = stack.enter_context(open(path, "w", encoding="utf-8", newline=""))
+            forget_request(path)
         except OSError as error:
             raise InputError(f"--output: cannot write {path}: {error.strerror}") from error
         yield file
@@ -231,11 +237,16 @@ def write_sequences(
             file.write(header)
             write_stream(records(0), file, num_samples > 1)
         return
-    events = [sample.events for sample in draw(run, **settings)]
+    samples = draw(run, **settings)
+    events = [sample.events for sample in samples]
     if until is not None:
         ended = [events_until(each, until) for each in events]
         events = [each for each, _ in ended]
-        warn_short(sum(not reached for _, reached in ended), num_samples, until, length)
+        short = sum(
+            not reached and sample.num_events == length
+            for sample, (_, reached) in zip(samples, ended, strict=True)
+        )
+        warn_short(short, num_samples, until, length)
     if to_arrays:
         try:
             writer.write_npz(codec, events, Path(path))
@@ -268,7 +279,7 @@ def sequence_records(
             events = without_end(run.codec, sample.events)
             if until is not None:
                 events, reached = events_until(events, until)
-                short += not reached
+                short += not reached and sample.num_events == settings["length"]
             content = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves(events))
             if log_probs:
                 record = {"nats": sample.nats, "num_events": sample.num_events}
@@ -276,7 +287,7 @@ def sequence_records(
             else:
                 yield Record(csv_sample(run.codec, events, number, several), content)
         if until is not None:
-            warn_short(short, settings["num_samples"], until, settings["length"])
+            warn_short(short, settings["num_samples"] - first, until, settings["length"])
 
     return records
 
@@ -333,6 +344,9 @@ def main() -> None:
     if FLAGS.prefix:
         run.codec.encode(FLAGS.prefix, "--prefix")  # Before --output is made.
     if method != "ancestral":
+        folder = os.path.dirname(os.path.expanduser(FLAGS.output)) or "."
+        if FLAGS.output and not os.path.isdir(folder):
+            raise InputError(f"--output: cannot write {FLAGS.output}: there is no folder {folder}")
         texts = methods.texts_by_method(
             run, prefix=FLAGS.prefix, length=FLAGS.length, default_length=DEFAULT_LENGTH
         )

@@ -36,7 +36,8 @@ class Gated(NamedTuple):
         elementwise: whether `pointwise` acts on every unit by itself; with G = 0 or num_heads = H
             the step's Jacobian is then one small block for each unit.
         additive: whether `pointwise` reads x_t and r_t as the sums x_t + r_t alone, so that an
-            engine keeps one of them for the backward pass; needs num_inputs = num_gates.
+            engine keeps one of them for the backward pass; needs num_inputs = num_gates. It may
+            then hand over the sums as x_t, and the number 0 for each array of r_t.
         project_gates: (params, inputs [..., X]) -> the blocks of `project` as separate arrays
             [..., H], where that is cheaper than to cut them apart; or None.
     """

@@ -60,7 +60,8 @@ def gated_cell(
         The cell, with its `gated` structure declared.
 
     Raises:
-        ValueError: if a size is not positive or num_heads does not divide hidden_size.
+        ValueError: if a size is not positive, num_heads does not divide hidden_size, or an additive
+            cell has another number of recurrent gates than of gates.
     """
     if hidden_size < 1:
         raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")
@@ -68,6 +69,8 @@ def gated_cell(
         raise ValueError(f"num_heads must divide hidden_size={hidden_size}, got {num_heads}")
 
     recurrent_gates = num_gates if num_recurrent_gates is None else num_recurrent_gates
+    if additive and recurrent_gates != num_gates:
+        raise ValueError(f"additive needs num_recurrent_gates={num_gates}, got {recurrent_gates}")
 
     def init(key: PRNGKey, input_size: int) -> Params:
         input_key, recurrent_key = jax.random.split(key)

@@ -65,8 +65,9 @@ def lru(
         radius_key, phase_key, input_key, output_key, skip_key = jax.random.split(key, 5)
         shape, low = (hidden_size,), SMALLEST_DRAW
         drawn = jax.random.uniform(radius_key, shape, jnp.float32, low, 1.0)
-        # -2 log |λ|, from which 1 - |λ|² is exact for |λ| near 1 too.
-        rate = -jnp.log(smallest_radius**2 + drawn * (largest_radius**2 - smallest_radius**2))
+        # 1 - |λ|², and -2 log |λ| from it: exact for |λ| near 1 too.
+        gap = (1 - largest_radius**2) + drawn * (largest_radius**2 - smallest_radius**2)
+        rate = -jnp.log1p(-gap)
         phase = largest_phase * jax.random.uniform(phase_key, shape, jnp.float32, low, 1.0)
         lecun_normal = jax.nn.initializers.lecun_normal()
         # B and C of independent real and imaginary parts, together of the usual variance.

@@ -62,7 +62,7 @@ def stack(
     if any(cell.layered for cell in cells):
         raise ValueError("cells must be single layers, got a stack inside a stack")
     if recurrent_dropout and not all(_has_recurrent_kernel(cell) for cell in cells):
-        raise ValueError("recurrent_dropout needs cells with a recurrent kernel")
+        raise ValueError("recurrent_dropout needs gated cells with a recurrent kernel")
     layered = Layered(cells, residual, layer_norm, dropout, dropout_per, recurrent_dropout)
 
     def init(key: PRNGKey, input_size: int) -> Params:

@@ -132,7 +132,7 @@ def tied_lstm(
 ) -> Cell:
     """One LSTM for all sites, hidden_size / num_sites units each; see `tied` and `lstm`.
 
-    With one site it is the LSTM itself.
+    With one site it is the LSTM itself, for inputs of more than one number.
     """
     return tied(
         lstm(
@@ -159,7 +159,7 @@ def tied_gru(
 ) -> Cell:
     """One GRU for all sites, hidden_size / num_sites units each; see `tied` and `gru`.
 
-    With one site it is the GRU itself.
+    With one site it is the GRU itself, for inputs of more than one number.
     """
     return tied(
         gru(

@@ -57,7 +57,8 @@ def fused_engine(
         reset: rows that restart from `initial_state` before a step.
         initial_state: what they restart from.
         save_recurrent: keeps r_t [T, B, G·H] for the backward pass; if False it is recomputed
-            there by one matmul for a chunk of steps, for less memory.
+            there by one matmul for a chunk of steps, for less memory. Of an additive cell
+            x_t + r_t is kept in its place.
 
     Returns:
         outputs and the final state, as the scan engine.
@@ -127,9 +128,13 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
             return jax.lax.scan(step, state, (gates_of(source, sequence), reset))
 
         if by_chunk:
-            size = _chunk_size(state[0].shape[0], len(sequence))
-            final_state, kept = jax.lax.scan(chunk, state, _cut((sequence, reset), size))
+            size, whole = _chunk_size(state[0].shape[0], len(sequence))
+            window, rest = _split((sequence, reset), whole)
+            final_state, kept = jax.lax.scan(chunk, state, _cut(window, size))
             states, kept = _join(kept)
+            if whole < len(sequence):
+                final_state, last = chunk(final_state, rest)
+                states, kept = _concatenate((states, kept), last)
         else:
             final_state, (states, kept) = jax.lax.scan(step, state, (sequence, reset))
         residuals = (kernel, weights, source, sequence, state, initial_state, reset, states, kept)
@@ -197,14 +202,21 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
         if additive and save_recurrent and read is None:
             sequence = None
         window = (d_outputs, sequence, kept, states, reset)
-        size = _chunk_size(d_outputs.shape[1], len(d_outputs))
+        size, whole = _chunk_size(d_outputs.shape[1], len(d_outputs))
+        window, rest = _split(window, whole)
+        d_rest = None
+        if whole < len(d_outputs):
+            first = jax.tree.map(lambda array: array[whole - 1], states)
+            carry, d_rest = chunk(carry, (first, rest))
         firsts = jax.tree.map(
-            lambda first, later: jnp.concatenate([first[None], later[size - 1 : -1 : size]]),
+            lambda first, later: jnp.concatenate([first[None], later[size - 1 : whole - 1 : size]]),
             state,
             states,
         )
         carry, d_sequence = jax.lax.scan(chunk, carry, (firsts, _cut(window, size)), reverse=True)
         d_sequence = _join(d_sequence)
+        if whole < len(d_outputs):
+            d_sequence = _concatenate(d_sequence, d_rest)
         (d_state, d_initial, d_weights), d_kernel, d_source = carry
         d_kernel = None if d_kernel is None else d_kernel.astype(kernel.dtype)
         return d_kernel, d_weights, d_source, d_sequence, d_state, d_initial, None
@@ -217,13 +229,30 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
     return run
 
 
-def _chunk_size(batch_size: int, length: int) -> int:
-    """Steps of a chunk: on a CPU the largest divisor of T with about `CHUNK_ROWS` rows, else T."""
+def _chunk_size(batch_size: int, length: int) -> tuple[int, int]:
+    """Steps of a chunk, on a CPU about `CHUNK_ROWS` rows, else T; and of all whole chunks.
+
+    A divisor of T is preferred; else the rest of T is a piece of its own.
+    """
     limit = max(16, CHUNK_ROWS // batch_size)
     if jax.default_backend() != "cpu" or length <= limit:
-        return length
+        return length, length
     sizes = [size for size in range(limit // 2, limit + 1) if length % size == 0]
-    return sizes[-1] if sizes else length
+    size = sizes[-1] if sizes else limit
+    return size, length // size * size
+
+
+def _split(window: PyTree, whole: int) -> tuple[PyTree, PyTree]:
+    """The first `whole` steps, and the rest."""
+    return (
+        jax.tree.map(lambda array: array[:whole], window),
+        jax.tree.map(lambda array: array[whole:], window),
+    )
+
+
+def _concatenate(first: PyTree, second: PyTree) -> PyTree:
+    """Two parts of a window, one after the other."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), first, second)
 
 
 def _cut(window: PyTree, size: int) -> PyTree:

@@ -34,8 +34,8 @@ def linear_scan(
                    da_t = g_t ⊙ s_{t-1},  db_t = g_t,  ds_0 = a_1 ⊙ g_1
 
     The backward pass keeps a and s only. Nothing is divided by a product of decays, so decays of
-    0 (a restart) and products that underflow are exact, and no logarithms are needed. Reverse
-    mode, to any order, and `vmap`; no forward mode.
+    0 (a restart, for finite states) and products that underflow are exact, and no logarithms are
+    needed. Reverse mode, to any order, and `vmap`; no forward mode.
 
     Args:
         decay: a, real or complex.

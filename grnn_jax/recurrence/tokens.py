@@ -37,7 +37,8 @@ def _lookup_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     d_table, _ = tangents
     if indices.size * table.shape[0] <= ONE_HOT_LIMIT:
         # One axis of events: the transpose is then one plain matmul, without transposed copies.
-        one_hot = jax.nn.one_hot(indices.reshape(-1), table.shape[0], dtype=d_table.dtype)
+        rows = jnp.clip(indices.reshape(-1), 0, table.shape[0] - 1)
+        one_hot = jax.nn.one_hot(rows, table.shape[0], dtype=d_table.dtype)
         d_rows = (one_hot @ d_table).reshape(*indices.shape, table.shape[1])
     else:
         d_rows = jnp.take(d_table, indices, axis=0, mode="clip")
@@ -83,13 +84,16 @@ class Projected(NamedTuple):
 def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Projected:
     """The projected inputs of a gated cell, for inputs [T, B, X] or tokens.
 
-    Rows of a table stay in the table: gathered step by step they never fill [T, B, G·H].
+    Rows of a small table stay in the table: gathered step by step they never fill [T, B, G·H].
     """
     gated = cell.gated
     assert gated is not None
     if isinstance(inputs, Tokens) and inputs.table.shape[0] <= inputs.indices.size:
         tables = split_gates(cell.project(params, inputs.table), gated.num_inputs)
-        return Projected(gather_gates, tables, inputs.indices, is_gather=True)
+        if inputs.indices.size * inputs.table.shape[0] <= ONE_HOT_LIMIT:
+            return Projected(gather_gates, tables, inputs.indices, is_gather=True)
+        # The gradient of a large table is one scatter for the window, not one for each chunk.
+        return Projected(None, None, gather_gates(tables, inputs.indices))
     rows = lookup(inputs.table, inputs.indices) if isinstance(inputs, Tokens) else inputs
     if gated.project_gates is not None:
         source = {name: params[name] for name in PROJECTION}

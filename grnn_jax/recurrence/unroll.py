@@ -191,16 +191,19 @@ def _run_layer(
             engine = explain_engine(cell).engine
         else:
             engine = "newton" if cell.linear is None else "linear"
+    if (inputs.indices if isinstance(inputs, Tokens) else inputs).shape[0] == 0:
+        engine = "scan"  # No step, nothing to save.
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
-    if not ENGINES[engine].supports(cell):
-        raise ValueError(
-            f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by "
-            f"{', '.join(supported_engines(cell))}"
-        )
     if axis_name is not None and not ENGINES[engine].splits_time:
         splitting = [name for name, engine in ENGINES.items() if engine.splits_time]
         raise ValueError(f"engine must be one of {splitting} on split steps, got {engine!r}")
+    if not ENGINES[engine].supports(cell):
+        able = [n for n in supported_engines(cell) if axis_name is None or ENGINES[n].splits_time]
+        raise ValueError(
+            f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by "
+            f"{', '.join(able) or 'none'}"
+        )
     by_gates = ENGINES[engine].by_gates
     projected: Array | Projected
     if key is not None and index is not None and cell.perturb is not None:

@@ -207,6 +207,8 @@ def build_model(config: Config, codec: Codec) -> Model:
         options["num_sites"] = _num_sites(config, codec)
     try:
         layers = [cells.CELLS[c.cell](**options) for _ in range(c.num_layers)]
+        if c.zoneout and layers[0].tied is not None:
+            raise InputError(f"--zoneout needs a cell that is not tied, got --cell={c.cell}")
         if c.zoneout:
             layers = [cells.zoneout(layer, c.zoneout) for layer in layers]
         cell = cells.stack(

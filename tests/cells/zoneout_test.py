@@ -142,3 +142,8 @@ def test_the_flag_acts_in_training_alone(tmp_path):
     step = jax.jit(make_train_step(model, optimizer, config))
     trained = [step(state.replace(step=jnp.int32(n)), batch)[1]["loss"] for n in (0, 1)]
     assert len({round(float(loss), 6) for loss in (scored, *trained)}) == 3
+
+
+def test_a_tied_cell_is_refused():
+    with pytest.raises(ValueError, match="cell must not be tied"):
+        cells.zoneout(cells.tied_lstm(6, num_sites=3), 0.1)

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grnn_jax import Tokens, cells, explain_engine, unroll
+from grnn_jax.recurrence import fused as fused_lib
 from grnn_jax.recurrence import supported_engines
+from grnn_jax.recurrence import tokens as tokens_lib
 
 
 def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_size=None):
@@ -285,3 +287,58 @@ def test_fused_refuses_a_cell_without_gated_structure():
     expected, _ = unroll(cells.lstm(4), params, inputs, state, engine="scan")
     outputs, _ = unroll(plain, params, inputs, state)
     np.testing.assert_array_equal(outputs, expected)
+
+
+@pytest.mark.parametrize("engine", ["fused", "fused_recompute"])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_windows_longer_than_a_chunk_and_no_multiple_of_it(name, engine, monkeypatch):
+    """37 steps: chunks of 16 and a rest of 5; dense inputs and tokens, with resets."""
+    monkeypatch.setattr(fused_lib, "CHUNK_ROWS", 32)
+    cell = cells.CELLS[name](4, learned_initial_state=True)
+    params, inputs, state, reset, weights = random_case(cell, 2, 37, 3, 0, True)
+    table = jnp.float32(np.random.default_rng(1).normal(size=(5, 3)))
+    tokens = jnp.asarray(np.random.default_rng(2).integers(0, 5, (2, 37)))
+
+    def loss(params, inputs, state, table, engine):
+        total = 0.0
+        for entering in (inputs, Tokens(tokens, table)):
+            outputs, final = unroll(cell, params, entering, state, reset=reset, engine=engine)
+            total += (outputs * weights).sum() + sum(jnp.cos(leaf).sum() for leaf in final)
+        return total
+
+    both = [
+        jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)), static_argnums=4)(
+            params, inputs, state, table, name
+        )
+        for name in (engine, "scan")
+    ]
+    assert_trees_close(*both, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["fused", "linear"])
+def test_no_step_leaves_the_state(engine):
+    cell = cells.lstm(4) if engine == "fused" else cells.min_gru(4)
+    params, inputs, state, _, _ = random_case(cell, 2, 1, 3, 0, False)
+    outputs, final = unroll(cell, params, inputs[:, :0], state, engine=engine)
+    assert outputs.shape == (2, 0, 4)
+    assert_trees_close(final, state, rtol=0, atol=0)
+
+
+def test_large_and_small_tables_have_one_gradient(monkeypatch):
+    """Its gradient is that of a small one, which is a product for each chunk."""
+    cell = cells.lstm(4)
+    params, _, state, _, weights = random_case(cell, 8, 64, 3, 0, False)
+    table = jnp.ones((512, 3))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 512, (8, 64)))
+
+    def gradient(limit):
+        monkeypatch.setattr(tokens_lib, "ONE_HOT_LIMIT", limit)
+
+        def loss(table):
+            outputs, _ = unroll(cell, params, Tokens(tokens, table), state, engine="fused")
+            return (outputs * weights).sum()
+
+        return jax.jit(jax.grad(loss))(table)
+
+    monkeypatch.setattr(fused_lib, "CHUNK_ROWS", 128)
+    np.testing.assert_allclose(gradient(2**30), gradient(2**10), rtol=1e-4, atol=1e-5)
