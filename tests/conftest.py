@@ -1,7 +1,10 @@
 """Cheap compilation for tests, shape checks on every annotated function, flags tests can read."""
 
+import gc
 import importlib.metadata
+import itertools
 import os
+import pathlib
 
 # The tests compile thousands of small programs and run each once or twice: compiling without
 # optimization takes a quarter of the processor time. Scripts that tests start inherit it. Tests
@@ -12,9 +15,27 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # Later ones do no
     cheap.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(cheap))
 
+import jax  # noqa: E402
+import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("grnn_jax", "beartype.beartype")
 
 flags.FLAGS.mark_as_parsed()
+
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 20_000
+_number = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_memory_maps():
+    """Forgets what was compiled before it takes more memory maps than Linux allows, 65,530.
+
+    Every compiled program holds some for good; where one more is refused XLA crashes.
+    """
+    yield
+    if next(_number) % 10 == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()

@@ -201,7 +201,7 @@ def test_mistakes_are_one_sentence(run, text_run, arguments, words, request):
 def test_help_can_be_read(run):
     ended = run("train", "--help")
     assert ended.status == 0
-    assert "--hidden_size=integer\n        Units of a recurrent layer. (default: 256)" in ended.out
+    assert "--hidden_size=integer\n        Units of a recurrent layer" in ended.out
     assert "--cell=elman|gru|lstm" in ended.out
     assert all(len(line) <= 120 for line in ended.out.splitlines())
 
