@@ -94,7 +94,7 @@ def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Project
             return Projected(gather_gates, tables, inputs.indices, is_gather=True)
         # The gradient of a large table is one scatter for the window, not one for each chunk.
         return Projected(None, None, gather_gates(tables, inputs.indices))
-    rows = lookup(inputs.table, inputs.indices) if isinstance(inputs, Tokens) else inputs
+    rows = lookup_inputs(inputs)
     if gated.project_gates is not None:
         source = {name: params[name] for name in PROJECTION}
         return Projected(gated.project_gates, source, rows)
