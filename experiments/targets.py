@@ -1,12 +1,14 @@
 """What samples are written to, one after the other: a file, a file a sample, arrays, a table."""
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from grnn_jax.errors import InputError
 
@@ -82,8 +84,20 @@ def numbered_files(
     """
     digits = len(str(max(count - 1, 0)))
 
+    def name(number: int) -> str:
+        return f"sample_{number:0{digits}d}.{suffix}"
+
+    def warn_of_others() -> None:
+        found = (re.fullmatch(rf"sample_(\d+)\.{suffix}", each.name) for each in folder.iterdir())
+        numbers = ((match.string, int(match[1])) for match in found if match)
+        others = sum(each != name(number) or number >= count for each, number in numbers)
+        if others:
+            logging.warning("%s holds %d files of an earlier request too", folder, others)
+
     def write(number: int, sample: Any) -> tuple[bytes, ...]:
-        write_one(folder / f"sample_{number:0{digits}d}.{suffix}", sample)
+        if number == 0:
+            warn_of_others()
+        write_one(folder / name(number), sample)
         return ()
 
     return Target(folder / "samples", write, folder=folder)

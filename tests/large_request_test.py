@@ -189,6 +189,20 @@ def test_fewer_samples_than_were_asked_for(tmp_path, told):
     assert told[-1].startswith("300 samples, ")
 
 
+def test_files_of_an_earlier_request_are_told_of(tmp_path, told, monkeypatch):
+    warned = []
+    monkeypatch.setattr(
+        targets.logging, "warning", lambda text, *values: warned.append(text % values)
+    )
+    for count in (3, 3, 20, 12):
+        target = targets.numbered_files(
+            tmp_path, "bin", count, lambda path, series: path.write_bytes(b"")
+        )
+        large_request.write_request(target, count, {}, lambda first, n=count: records(first, n))
+    # sample_0 … sample_2 beside sample_00 …, and then sample_12 … sample_19 too.
+    assert [line.split(" holds ")[1].split()[0] for line in warned] == ["3", "11"]
+
+
 def peak_memory(write):
     """Bytes that Python and NumPy hold at most while a function runs."""
     tracemalloc.start()
