@@ -7,7 +7,9 @@ The model is char-rnn's (65 classes, embedding V -> H, one recurrent layer, outp
 B sequences of --length characters are drawn in parallel at temperature 1, each character fed back:
 
     grnn_jax               grnn_jax.sample, compiled once; also returns the log-probability of every
-                           character and the final state, which the others do not compute
+                           character, which the others do not compute; from 16 sequences on they
+                           are shared by as many virtual CPU devices as there are cores, as by
+                           sample.py (make_sharded_sample)
     PyTorch step loop      inference mode, one step of nn.LSTM with the carried state, softmax,
                            multinomial, as char-rnn does
     flax cell in lax.scan  the nnx cell in a lax.scan with jax.random.categorical, under one jit
@@ -50,6 +52,7 @@ from absl import app, flags, logging
 from peers.base import GATES, ModelConfig, Weights, flat_gates, log_probs, random_weights
 
 import grnn_jax
+from grnn_jax.sharding import useful_cpu_devices
 
 CELL = flags.DEFINE_enum("cell", "lstm", list(GATES), "Recurrent cell.")
 HIDDEN_SIZE = flags.DEFINE_integer("hidden_size", 512, "Hidden size H.", lower_bound=1)
@@ -225,6 +228,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
+    jax.config.update("jax_num_cpu_devices", timing.num_cores())
     print(timing.describe(), flush=True)
     machine = timing.machine()
     for key in PEERS.value:
@@ -237,10 +241,11 @@ def main(argv: list[str]) -> None:
         sys.exit("error: none of the libraries of --peers is installed")
     names = list(means)
     print(f"checked: all sample from the model; ratios are to {names[0]}", flush=True)
-    config = ModelConfig(CELL.value, HIDDEN_SIZE.value)
-    weights = random_weights(config)
+    weights = random_weights(ModelConfig(CELL.value, HIDDEN_SIZE.value))
     results: list[dict[str, Any]] = []
     for batch_size in map(int, BATCH_SIZES.value):
+        devices = useful_cpu_devices(timing.num_cores(), HIDDEN_SIZE.value, batch_size, batch_size)
+        config = ModelConfig(CELL.value, HIDDEN_SIZE.value, num_devices=devices)
         runs = build(config, weights, batch_size, LENGTH.value)
         runs[LIMIT] = matmul_limit(weights, batch_size, LENGTH.value)
         timed = timing.summarize(timing.interleave(runs, REPEATS.value), names[0])

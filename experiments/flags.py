@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from grnn_jax.config import FIELDS, SECTIONS, Config
 from grnn_jax.distributions import DISTRIBUTIONS
 from grnn_jax.errors import InputError, RunError
-from grnn_jax.sharding import initialize_distributed, useful_cpu_devices
+from grnn_jax.sharding import CPU_DEVICE_ROWS, initialize_distributed, useful_cpu_devices
 from grnn_jax.workdir import choices
 
 FLAGS = flags.FLAGS
@@ -55,8 +55,8 @@ def define_machine(distributed: bool = True) -> None:
     flags.DEFINE_integer(
         "num_cpu_devices",
         0,
-        "Virtual CPU devices, which share the rows of a batch; 0: in training as many as help on "
-        "this machine, else what JAX is set to.",
+        "Virtual CPU devices, which share the rows of a batch; 0: in training and sampling as many "
+        "as help on this machine, else what JAX is set to.",
     )
     names = ["workdir", "num_cpu_devices"]
     if distributed:
@@ -115,14 +115,18 @@ def start_devices() -> None:
 
 
 def _default_cpu_devices() -> int:
-    """The devices that training takes where nobody said how many; 0 leaves it to JAX."""
+    """The devices for training and sampling where nobody said how many; 0 leaves it to JAX."""
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    chosen = chosen or jax.config.jax_num_cpu_devices > 0
-    if chosen or "batch_size" not in FLAGS or FLAGS.num_processes > 1:
+    if chosen or jax.config.jax_num_cpu_devices > 0:
         return 0
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return useful_cpu_devices(cores, FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size)
+    if "batch_size" in FLAGS and FLAGS.num_processes == 1:
+        sizes = FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size
+        return useful_cpu_devices(cores, *sizes)
+    if "num_samples" in FLAGS:
+        return max(1, min(cores, FLAGS.num_samples // CPU_DEVICE_ROWS))
+    return 0
 
 
 def help_text(description: str) -> str:

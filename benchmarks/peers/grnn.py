@@ -8,6 +8,7 @@ optax.adam in one jax.jit with parameters and optimiser state donated. Dense inp
 inputs, state and loss stay float32.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -154,14 +155,21 @@ def compile_over_devices(
 def samplers(
     config: ModelConfig, weights: Weights, num_samples: int, length: int
 ) -> dict[str, Callable[[], Any]]:
-    """`grnn_jax.sample`, which compiles itself once for a model and a shape."""
+    """`grnn_jax.sample`, compiled once, on the configuration's devices if they divide the rows."""
     model, params = build(config, weights)
     root = jax.random.key(0)
     calls = iter(range(1 << 30))
+    mesh = make_mesh(jax.devices()[: config.num_devices])
+    if num_samples % mesh.size or mesh.size == 1:
+        draw = functools.partial(
+            grnn_jax.sample, model, params, num_samples=num_samples, length=length
+        )
+    else:
+        sharded = grnn_jax.sampling.make_sharded_sample(model, mesh, num_samples, length)
+        draw = functools.partial(sharded, params, first_index=0)
 
     def run() -> Any:
         key = jax.random.fold_in(root, next(calls))
-        samples = grnn_jax.sample(model, params, key, num_samples, length)
-        return jax.block_until_ready(samples).events
+        return jax.block_until_ready(draw(key=key)).events
 
     return {"grnn_jax.sample": run}

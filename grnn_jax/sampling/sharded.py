@@ -83,4 +83,9 @@ def make_sharded_sample(
     sharded = jax.shard_map(
         draw, mesh=mesh, in_specs=(P(), P(), P()), out_specs=P("data"), check_vma=False
     )
-    return jax.jit(lambda params, key, first: sharded(params, key, jnp.asarray(first, jnp.int32)))
+
+    @jax.jit
+    def draw_block(params: Params, key: PRNGKey, first_index: Int[AnyArray, ""]) -> Block:
+        return sharded(params, key, jnp.asarray(first_index, jnp.int32))
+
+    return draw_block
