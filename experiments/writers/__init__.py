@@ -10,6 +10,7 @@ from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events
 from grnn_jax.errors import InputError
 from writers import drawings, images, music, tables
+from writers.names import SAMPLE
 
 
 class Writer(NamedTuple):
@@ -66,6 +67,9 @@ def write_folder(
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
     except ImportError as error:
         raise InputError(f"cannot write such samples: {error}; pip install {error.name}") from error
+    others = {path.name for path in folder.glob(f"{SAMPLE}*")} - {path.name for path in paths}
+    if others:
+        logging.warning("%s holds %d samples of an earlier request too", folder, len(others))
     try:
         paths.append(writer.plot(codec, samples, data or [], folder / writer.picture))
     except ImportError as error:
