@@ -24,6 +24,17 @@ A round times each implementation once, in shuffled order. The table holds chara
 (B·length / median time) and, in brackets, the median over rounds of grnn_jax's speed divided by
 the implementation's (above 1: grnn_jax is faster), and the median over rounds of its speed as a
 share of that of the matmuls alone.
+
+Then, in rounds of their own, grnn_jax draws 16 B sequences of widely different lengths (from 1 to
+--length, log-uniform) through B rows, in three ways:
+
+    equal lengths          B sequences of --length: the price of a step that is of use
+    continuous refill      grnn_jax.sampling.sample_many: a finished row takes the next sequence
+    side by side           batches of B, each until its longest sequence has ended
+
+For each the second table holds the steps of rows that were computed for each that was of use, the
+median time of an event that was of use, and the median over rounds of that time divided by the one
+of equal lengths.
 """
 
 import sys
@@ -37,6 +48,8 @@ import peers
 import timing
 from absl import app, flags, logging
 from peers.base import GATES, ModelConfig, Weights, flat_gates, log_probs, random_weights
+
+import grnn_jax
 
 CELL = flags.DEFINE_enum("cell", "lstm", list(GATES), "Recurrent cell.")
 HIDDEN_SIZE = flags.DEFINE_integer("hidden_size", 512, "Hidden size H.", lower_bound=1)
@@ -94,6 +107,94 @@ def matmul_limit(weights: Weights, batch_size: int, length: int) -> Callable[[],
     return lambda: jax.block_until_ready(run(recurrent, output, first))
 
 
+RAGGED = ("equal lengths", "continuous refill", "side by side")
+RAGGED_BATCHES = 16
+
+
+def ragged_lengths(batch_size: int, longest: int) -> np.ndarray:
+    """Lengths of the sequences that B rows draw: log-uniform from 1 to the longest."""
+    uniform = np.random.default_rng(0).random(RAGGED_BATCHES * batch_size)
+    return np.maximum(1, np.round(np.exp(uniform * np.log(longest)))).astype(np.int32)
+
+
+def ragged(
+    config: ModelConfig, weights: Weights, batch_size: int, longest: int
+) -> tuple[dict[str, Callable[[], Any]], dict[str, dict[str, int]]]:
+    """Ways of drawing sequences of different lengths through B rows.
+
+    Returns:
+        Name -> a function that draws, and name -> the steps of rows that it computes, and of these
+        the useful ones, which become events.
+
+    Raises:
+        SystemExit: if the ways do not draw sequences of the lengths that were asked for.
+    """
+    model, params = peers.load("grnn_jax").build(config, weights)
+    lengths = ragged_lengths(batch_size, longest)
+    batches = lengths.reshape(RAGGED_BATCHES, batch_size)
+    key = jax.random.key(0)
+
+    def equal() -> Any:
+        return jax.block_until_ready(grnn_jax.sample(model, params, key, batch_size, longest))
+
+    def refill() -> Any:
+        drawn = grnn_jax.sampling.sample_many(
+            model, params, key, lengths.size, longest, num_rows=batch_size, lengths=lengths
+        )
+        return jax.block_until_ready(drawn)
+
+    def side_by_side() -> Any:
+        return [
+            jax.block_until_ready(
+                grnn_jax.sample(
+                    model, params, key, batch_size, longest, lengths=part,
+                    first_index=number * batch_size,
+                )
+            )
+            for number, part in enumerate(batches)
+        ]  # fmt: skip
+
+    refilled, parts = refill(), side_by_side()
+    masks = [refilled.mask, np.concatenate([part.mask for part in parts])]
+    if not all((np.asarray(mask).sum(1) == lengths).all() for mask in masks):
+        sys.exit("error: sequences are not as long as was asked for")
+    useful, whole = int(lengths.sum()), batch_size * longest
+    steps = {
+        "equal lengths": {"steps": whole, "useful": whole},
+        "continuous refill": {"steps": int(refilled.steps), "useful": useful},
+        "side by side": {"steps": batch_size * int(batches.max(1).sum()), "useful": useful},
+    }
+    return dict(zip(RAGGED, (equal, refill, side_by_side), strict=True)), steps
+
+
+def time_ragged(config: ModelConfig, weights: Weights, batch_size: int) -> dict[str, Any]:
+    """Times the ways of `ragged`, each per event that is of use."""
+    runs, steps = ragged(config, weights, batch_size, LENGTH.value)
+    seconds = timing.interleave(runs, REPEATS.value)
+    per_event = {
+        name: [value / steps[name]["useful"] for value in values]
+        for name, values in seconds.items()
+    }
+    timed = timing.summarize(per_event, "equal lengths")
+    for name, entry in timed.items():
+        entry |= steps[name] | {"steps_per_useful": steps[name]["steps"] / steps[name]["useful"]}
+    return timed
+
+
+def ragged_table(config: ModelConfig, results: list[dict[str, Any]]) -> str:
+    """Steps for each useful one, µs for each useful event, and the ratio to equal lengths."""
+    header = [f"{config.cell}, H {config.hidden_size}", *(f"B {r['batch_size']}" for r in results)]
+    rows = []
+    for name in RAGGED:
+        entries = [r["ragged"][name] for r in results]
+        cells = [
+            f"{e['steps_per_useful']:.2f}; {1e3 * e['median_ms']:.2f} µs ({e['ratio']:.2f})"
+            for e in entries
+        ]
+        rows.append([name, *cells])
+    return timing.markdown_table(header, rows)
+
+
 def check(num_samples: int = 5000, length: int = 8) -> dict[str, float]:
     """Mean log-probability [nats per character] of what each implementation samples.
 
@@ -148,6 +249,8 @@ def main(argv: list[str]) -> None:
             limit = timing.median_ratio(timed[LIMIT]["seconds"], entry["seconds"])
             entry["share_of_matmul_limit"] = limit
         results.append({"batch_size": batch_size, "timing": timed})
+        if "grnn_jax" in PEERS.value:
+            results[-1]["ragged"] = time_ragged(config, weights, batch_size)
         speeds = ", ".join(f"{n} {t['characters_per_second']:,.0f}" for n, t in timed.items())
         print(f"B {batch_size}: {speeds} characters/s", flush=True)
     header = [f"{config.cell}, H {config.hidden_size}", *(f"B {r['batch_size']}" for r in results)]
@@ -163,6 +266,11 @@ def main(argv: list[str]) -> None:
         "\nCharacters per second (ratio; share of the matmul limit)\n\n"
         + timing.markdown_table(header, rows)
     )
+    if "grnn_jax" in PEERS.value:
+        print(
+            "\nRagged lengths: steps for each of use; time of an event of use (ratio to equal "
+            "lengths)\n\n" + ragged_table(config, results)
+        )
     if OUTPUT.value:
         record = {
             "machine": machine,

@@ -1,38 +1,44 @@
-"""Samples written to a file one after the other: any number of them, and on after a kill.
+"""Samples written one after the other: any number of them, and on after a kill.
 
-Beside FILE, while it is unfinished, lie FILE.progress (JSON: what was asked for, and how much of
-FILE is complete) and FILE.hashes (8 bytes a sample). The same command finds them, drops what was
-written after them and goes on; sample i depends on the seed and on i alone, so that the file is,
-byte for byte, the one of an uninterrupted request.
+Beside the output, while it is unfinished, lie OUTPUT.progress (JSON: what was asked for, and how
+much is complete) and OUTPUT.hashes (8 bytes a sample); in a folder they are called samples. The
+same command finds them, drops what was written after them and goes on; sample i depends on the seed
+and on i alone, so that the output is, byte for byte, that of an uninterrupted request.
 """
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 from absl import logging
 from countdown import Countdown
+from targets import Target, beside, read_blocks
 
 from grnn_jax.errors import InputError
 
 COMMIT_EVERY = 256
-"""Samples between two notes of progress."""
+"""Samples between two notes of progress, and most samples in a picture."""
 HASH_BYTES = 8
+COUNTED_AT_ONCE = 1 << 19
+"""About so many hashes, at most, are in memory while different ones are counted."""
 
 
 class Record(NamedTuple):
     """One sample.
 
     Attributes:
-        text: what is written.
+        value: the sample, as the target takes it.
         content: what two equal samples have in common.
     """
 
-    text: str
+    value: Any
     content: bytes
 
 
@@ -41,33 +47,53 @@ def content_hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=HASH_BYTES).digest()
 
 
-def report_duplicates(hashes: bytes) -> None:
-    """Tells how many of the samples are different, from their hashes."""
-    numbers = np.frombuffer(hashes, np.uint64)
-    unique = len(np.unique(numbers))
+def count_different(hashes: BinaryIO) -> tuple[int, int]:
+    """How many hashes a file has, and how many different ones.
+
+    Those that end in the same bits are counted together, in as many parts as make each small, so
+    that memory does not grow with the file; it is read once for each part.
+    """
+    total = hashes.seek(0, os.SEEK_END) // HASH_BYTES
+    parts, different = 1 << (total // COUNTED_AT_ONCE).bit_length(), 0
+    for part in range(parts):
+        hashes.seek(0)
+        blocks = (np.frombuffer(block, np.uint64) for block in read_blocks(hashes))
+        chosen = [block[block & np.uint64(parts - 1) == part] for block in blocks]
+        found = np.concatenate([np.zeros(0, np.uint64), *chosen])
+        found.sort()
+        different += int((found[1:] != found[:-1]).sum()) + bool(len(found))
+    return total, different
+
+
+def report_duplicates(hashes: BinaryIO) -> None:
+    """Tells how many of the samples are different, from a file of their hashes."""
+    total, different = count_different(hashes)
     logging.info(
         "%s samples, %s different ones, %s duplicates",
-        f"{len(numbers):,}", f"{unique:,}", f"{len(numbers) - unique:,}",
+        f"{total:,}", f"{different:,}", f"{total - different:,}",
     )  # fmt: skip
 
 
 class _Unfinished:
-    """The two files beside an unfinished one."""
+    """What is known of a request that is not complete, and the files that grow with it."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
-        self._path = path
-        self._progress = path.with_name(path.name + ".progress")
-        self.hashes = path.with_name(path.name + ".hashes")
+    def __init__(self, target: Target, settings: dict[str, Any]):
+        self._target = target
+        self._progress = beside(target.path, ".progress")
+        self.hashes = beside(target.path, ".hashes")
+        self._paths = (*target.files, self.hashes)
         self._settings = json.loads(json.dumps(settings))
 
-    def read(self) -> tuple[int, int]:
-        """The samples and the bytes that are complete; zeros where nothing is."""
+    def read(self) -> tuple[int, list[int]]:
+        """How many samples, and how many bytes of each file that grows, are complete."""
+        nothing = [0] * len(self._paths)
         if not self._progress.exists():
-            return 0, 0
+            return 0, nothing
         again = f"give the same flags again, another --output, or remove {self._progress}"
         try:
             found = json.loads(self._progress.read_text())
-            settings, samples, size = found["settings"], int(found["samples"]), int(found["bytes"])
+            settings, samples = found["settings"], int(found["samples"])
+            sizes = [int(size) for size in found["bytes"]]
             differing = sorted(
                 name
                 for name in settings.keys() | self._settings.keys()
@@ -79,90 +105,141 @@ class _Unfinished:
             was = ", ".join(f"{n} was {settings.get(n)!r}" for n in differing)
             now = ", ".join(f"is {self._settings.get(n)!r}" for n in differing)
             raise InputError(
-                f"--output: {self._path} is unfinished, and was asked for with other settings "
-                f"({was}; {now}); {again}"
+                f"--output: {self._target.folder or self._target.path} is unfinished, and was "
+                f"asked for with other settings ({was}; {now}); {again}"
             )
-        for path, least in ((self._path, size), (self.hashes, samples * HASH_BYTES)):
+        if not samples:
+            return 0, nothing
+        for path, least in zip(self._paths, sizes, strict=True):
             if not path.exists() or path.stat().st_size < least:
                 raise InputError(
                     f"--output: {path} is shorter than {self._progress} says; remove the latter "
                     "to begin anew"
                 )
-        return samples, size
+        return samples, sizes
 
-    def write(self, samples: int, size: int) -> None:
+    def open(self, stack: contextlib.ExitStack, sizes: list[int] | None) -> list[BinaryIO]:
+        """Opens the files that grow, cut back to some sizes, or None: anew."""
+        mode = "wb" if sizes is None else "r+b"
+        files = [stack.enter_context(path.open(mode)) for path in self._paths]
+        if sizes is None:
+            if self._target.files:
+                files[0].write(self._target.header)
+            return files
+        for file, size in zip(files, sizes, strict=True):
+            file.truncate(size)
+            file.seek(size)
+        return files
+
+    def write(self, samples: int, files: list[BinaryIO]) -> None:
         """Notes what is complete."""
-        temporary = self._progress.with_name(self._progress.name + ".tmp")
-        record = {"settings": self._settings, "samples": samples, "bytes": size}
+        for file in files:
+            file.flush()
+        sizes = [file.tell() for file in files]
+        temporary = beside(self._progress, ".tmp")
+        record = {"settings": self._settings, "samples": samples, "bytes": sizes}
         temporary.write_text(json.dumps(record))
         os.replace(temporary, self._progress)
 
     def remove(self) -> None:
-        """The file is complete."""
+        """The request is complete."""
         self._progress.unlink()
-        self.hashes.unlink()
+        for path in (*(self._target.files if self._target.is_scratch else ()), self.hashes):
+            path.unlink()
 
 
 def forget_request(path: str | Path) -> None:
-    """Removes what an unfinished request left beside a file that is written anew."""
+    """Removes what an unfinished request left beside an output that is written anew."""
     for suffix in (".progress", ".hashes"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
+def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
+    while batch := list(itertools.islice(records, COMMIT_EVERY)):
+        yield batch
+
+
 def write_request(
-    path: str | Path,
+    target: Target,
     num_samples: int,
     settings: dict[str, Any],
     records: Callable[[int], Iterator[Record]],
     *,
-    header: str = "",
+    count_duplicates: bool = True,
 ) -> None:
-    """Writes samples to a file, or goes on where an earlier call was killed.
+    """Writes samples, or goes on where an earlier call was killed.
 
     Args:
-        path: the file; a finished one of that name is overwritten.
+        target: where they go; a finished output of that name is overwritten.
         num_samples: number of samples.
         settings: JSON that decides what the samples are; a request goes on only with the same.
         records: number of the first sample -> that one and all after it.
-        header: what the file begins with.
+        count_duplicates: tell how many are different, in the log.
 
     Raises:
-        InputError: the file cannot be written, or an unfinished one is of another request.
+        InputError: a file cannot be written, or an unfinished one is of another request.
     """
-    path = Path(path)
-    unfinished = _Unfinished(path, settings | {"num_samples": num_samples})
-    done, size = unfinished.read()
+    output = target.folder or target.path
+    unfinished = _Unfinished(target, settings | {"num_samples": num_samples})
+    done, sizes = unfinished.read()
     countdown = Countdown(num_samples, "samples", done)
-    if size:
-        logging.info("going on after %s samples in %s", f"{done:,}", path)
+    if done:
+        logging.info("going on after %s samples in %s", f"{done:,}", output)
     try:
-        if not size:
-            path.write_bytes(header.encode())
-            unfinished.hashes.write_bytes(b"")
-            size = len(header.encode())
-            unfinished.write(0, size)
-        with open(path, "r+b") as file, open(unfinished.hashes, "r+b") as hashes:
-            for each, length in ((file, size), (hashes, done * HASH_BYTES)):
-                each.truncate(length)
-                each.seek(length)
-            for record in records(done) if done < num_samples else ():
-                size += file.write(record.text.encode())
-                hashes.write(content_hash(record.content))
-                done += 1
-                if done % COMMIT_EVERY == 0 or done == num_samples:
-                    file.flush()
-                    hashes.flush()
-                    unfinished.write(done, size)
-                    countdown(done)
-        report_duplicates(unfinished.hashes.read_bytes())
+        if target.folder is not None:
+            target.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            files = unfinished.open(stack, sizes if done else None)
+            unfinished.write(done, files)
+            for batch in _batches(records(done)) if done < num_samples else ():
+                for number, record in enumerate(batch, start=done):
+                    pieces = (*target.write(number, record.value), content_hash(record.content))
+                    for file, piece in zip(files, pieces, strict=True):
+                        file.write(piece)
+                if not done and target.picture is not None:
+                    target.picture([record.value for record in batch])
+                done += len(batch)
+                unfinished.write(done, files)
+                countdown(done)
+        target.finish()
+        if count_duplicates:
+            with open(unfinished.hashes, "rb") as hashes:
+                report_duplicates(hashes)
         unfinished.remove()
     except OSError as error:
+        where = "cannot write to" if target.folder else "--output: cannot write"
         raise InputError(
-            f"--output: cannot write {path}: {error.strerror or error}"
+            f"{where} {output}: {error.strerror or error}"
             + ("; what is complete stays, the same command goes on from there" if done else "")
         ) from error
+    except ImportError as error:
+        raise InputError(f"cannot write such samples: {error}; pip install {error.name}") from error
     except KeyboardInterrupt:
         logging.info("stopped after %s samples; the same command goes on from there", f"{done:,}")
         raise
     finally:
         countdown.close()
+
+
+def write_stream(
+    target: Target, file: TextIO, records: Iterator[Record], count_duplicates: bool
+) -> None:
+    """Writes samples of text to an open file as they come.
+
+    Args:
+        target: of the kind `text_file`; its path is not used.
+        file: where they go.
+        records: the samples.
+        count_duplicates: tell how many are different, in the log.
+    """
+    file.write(target.header.decode())
+    with tempfile.TemporaryFile() as hashes:
+        for number, record in enumerate(records, start=1):
+            (piece,) = target.write(number - 1, record.value)
+            file.write(piece.decode())
+            hashes.write(content_hash(record.content))
+            if number % COMMIT_EVERY == 0:
+                file.flush()
+        file.flush()
+        if count_duplicates:
+            report_duplicates(hashes)

@@ -1,39 +1,41 @@
 """What sample.py can do with text beside drawing from the model: searches, constraints, stops."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flags as experiment_flags
 import jax
 import numpy as np
 from absl import logging
+from automata import BLANK, make_constraint, stop_automaton
+from writers.sequences import BATCH_SIZE, Drawn
 
 from grnn_jax import sampling
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run
 
 FLAGS = experiment_flags.FLAGS
-BLANK = "_"
-"""What stands for a token to be filled in, in a template."""
 OPTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "bias")
 """Flags that are options of the family's `sample`."""
-BATCH_SIZE = 256
 FEW = 10_000
 """Most sequences of a constraint that are enumerated without being asked for."""
+
+DrawFrom = Callable[[int], Iterator[Drawn]]
+"""Number of a sample -> that one and all after it."""
 
 
 class Method(NamedTuple):
     """A method of drawing text.
 
     Attributes:
-        draw: (run, prefix, key, num_samples, length, default_length) -> an iterator of (events,
-            nats of each, extras); None for the one that sample.py has itself.
+        draw: (run, prefix, key, num_samples, length, default_length) -> function that draws; None
+            for the one that sample.py has itself.
         flags: flags that not all methods have.
         constrained: whether it draws under --regex or --template.
     """
 
-    draw: Callable[..., Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]] | None
+    draw: Callable[..., DrawFrom] | None
     flags: tuple[str, ...] = ()
     constrained: bool = False
 
@@ -141,92 +143,26 @@ def token_options(run: Run) -> dict[str, Any]:
     return options
 
 
-def spellings(codec: Any) -> list[str]:
-    """The text of each token; bytes as the characters of the same number."""
-    if codec.name == "bytes":
-        return [chr(byte) for byte in range(256)] + [""] * (codec.size - 256)
-    return [codec.decode([token]) for token in range(codec.size)]
-
-
-def stop_automaton(codec: Any, stops: list[str]) -> sampling.Automaton:
-    """The automaton over tokens that accepts after any of some texts."""
-    texts = spellings(codec)
-    alphabet = sorted(set("".join(texts)))
-    index = {symbol: number for number, symbol in enumerate(alphabet)}
-    words = []
-    for stop in stops:
-        text = stop.lower() if codec.lowercase else stop
-        if codec.name == "bytes":
-            text = text.encode("utf-8", "surrogateescape").decode("latin-1")
-        if not text:
-            raise InputError("--stop must not be empty")
-        if unknown := [symbol for symbol in text if symbol not in index]:
-            raise InputError(f"--stop: {unknown[0]!r} is no symbol of this run, got {stop!r}")
-        words.append([index[symbol] for symbol in text])
-    automaton = sampling.stop_sequences(words, len(alphabet))
-    return sampling.lift(automaton, [[index[symbol] for symbol in text] for text in texts])
-
-
-def constraint(run: Run, length: int | None, default_length: int) -> sampling.Constraint:
-    """The constraint of --regex or --template.
-
-    Raises:
-        InputError: it is not valid, or nothing satisfies it.
-    """
-    codec, name = run.codec, "regex" if FLAGS.regex else "template"
-    ends = int(codec.end is not None)
-    try:
-        if name == "regex":
-            automaton = regex_automaton(codec, FLAGS.regex)
-            return sampling.make_constraint(run.model, automaton, length or default_length)
-        tokens = template_tokens(codec, FLAGS.template)
-        if length is not None and length != len(tokens) + ends:
-            raise InputError(
-                f"--length of this template is {len(tokens) + ends}, got {length}: leave it out"
-            )
-        automaton = sampling.template(tokens, codec.size)
-        return sampling.make_constraint(run.model, automaton, len(tokens) + ends)
-    except ValueError as error:
-        raise (
-            error if isinstance(error, InputError) else InputError(f"--{name}: {error}")
-        ) from error
-
-
-def regex_automaton(codec: Any, pattern: str) -> sampling.Automaton:
-    """The automaton over tokens of a regular expression over their text."""
-    if codec.name == "bytes" and not pattern.isascii():
-        raise InputError(f"--regex of a run of bytes must be ASCII, got {pattern!r}")
-    texts: list[str | None] = list(spellings(codec))
-    if codec.name == "words":
-        texts[0] = None  # What is unknown has no text.
-    alphabet = sorted({symbol for text in texts for symbol in text or ""})
-    index = {symbol: number for number, symbol in enumerate(alphabet)}
-    # The end has no text; how an automaton moves on it is ignored.
-    spelled = [None if text is None else [index[symbol] for symbol in text] for text in texts]
-    return sampling.lift(sampling.compile_regex(pattern, alphabet), spelled)
-
-
-def template_tokens(codec: Any, template: str) -> np.ndarray:
-    """The tokens of a template, `sampling.FREE` for blanks."""
-    pieces = template.replace("\\" + BLANK, "\0").split(BLANK)
-    tokens: list[int] = []
-    for number, piece in enumerate(pieces):
-        text = piece.replace("\0", BLANK)
-        tokens += ([sampling.FREE] if number else []) + (
-            codec.encode(text, "--template").tolist() if text else []
-        )
-    return np.array(tokens, np.int32)
-
-
-def _rows(samples: Any, extras: dict[str, Any]) -> Iterator[tuple]:
-    """Events, nats and extras of each sequence of arrays [N, ...]."""
+def _rows(samples: Any, extras: dict[str, Any], first: int = 0) -> Iterator[Drawn]:
+    """The sequences of arrays [N, ...] from one on, with their extras."""
     arrays = [np.asarray(leaf) for leaf in (samples.events, samples.mask, samples.log_probs)]
     values = {name: np.asarray(value, np.float64) for name, value in extras.items()}
-    for row, (events, mask, nats) in enumerate(zip(*arrays, strict=True)):
-        yield events[mask], nats[mask], {name: float(v[row]) for name, v in values.items()}
+    for row in range(first, len(arrays[0])):
+        events, mask, nats = (array[row] for array in arrays)
+        total = float(-nats[mask].sum(dtype=np.float64))
+        own = {name: float(value[row]) for name, value in values.items()}
+        yield Drawn(events[mask], total, int(mask.sum()), own)
 
 
-def _beam(run, prefix, key, num_samples, length, default_length) -> Iterator[tuple]:
+def _all(samples: Any, extras: dict[str, Any], num_samples: int) -> DrawFrom:
+    """For searches, which find all samples at once."""
+    found = len(samples.events)
+    if found < num_samples:
+        logging.warning("there are only %d such samples", found)
+    return lambda first: _rows(samples, extras, first)
+
+
+def _beam(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
     beams = sampling.beam_search(
         run.model, run.params, FLAGS.beam_width, length or default_length,
         num_groups=FLAGS.beam_groups, diversity=FLAGS.diversity,
@@ -237,97 +173,86 @@ def _beam(run, prefix, key, num_samples, length, default_length) -> Iterator[tup
     best = np.argsort(-np.asarray(beams.scores), kind="stable")
     best = best[np.asarray(beams.scores)[best] > -np.inf][:num_samples]
     beams = jax.tree.map(lambda leaf: leaf[best], beams)
-    return _rows(beams, {"score": beams.scores})
+    return _all(beams, {"score": beams.scores}, num_samples)
 
 
-def _stochastic_beam(run, prefix, key, num_samples, length, default_length) -> Iterator[tuple]:
+def _stochastic_beam(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
     beams = sampling.stochastic_beam_search(
         run.model, run.params, key, num_samples, length or default_length, prefix=prefix
     )
     found = np.flatnonzero(np.asarray(beams.perturbed[0]) > -np.inf)
     extras = {"log_inclusion": beams.log_inclusion[0][found], "weight": beams.weights[0][found]}
     whole = beams._replace(threshold=beams.perturbed)
-    return _rows(jax.tree.map(lambda leaf: leaf[0][found], whole), extras)
+    return _all(jax.tree.map(lambda leaf: leaf[0][found], whole), extras, num_samples)
 
 
-def _constrained(run, prefix, key, num_samples, length, default_length) -> Iterator[tuple]:
-    allowed = constraint(run, length, default_length)
+def _constrained(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
+    allowed = make_constraint(
+        run.model, run.codec, FLAGS.regex, FLAGS.template, length, default_length
+    )
     name = asked_method()
     if not FLAGS.method and sampling.count_sequences(allowed) <= FEW:
         name = "enumerate"
-    for first in range(0, num_samples, BATCH_SIZE):
-        size = min(BATCH_SIZE, num_samples - first)
-        arguments = (run.model, run.params, key, size, allowed)
-        settings = {"prefix": prefix, "first_index": first}
-        if name == "masked":
-            samples = sampling.sample_masked(*arguments, **settings, temperature=FLAGS.temperature)
-            yield from _rows(samples, {"log_weight": samples.log_weights})
-            continue
+    # All batches have the same shape, so that a sample is the same wherever drawing begins.
+    size = min(BATCH_SIZE, num_samples)
+    given = (run.model, run.params)
+    if name == "enumerate":
+        try:
+            sequences = sampling.score_sequences(*given, allowed, prefix=prefix)
+        except ValueError as error:
+            raise InputError(f"--method=enumerate: {error}") from error
+
+    def batch(start: int) -> sampling.ConstrainedSamples:
         if name == "enumerate":
-            try:
-                samples = sampling.sample_enumerated(*arguments, **settings)
-            except ValueError as error:
-                raise InputError(f"--method=enumerate: {error}") from error
-        else:
-            particles = sampling.sample_particles(
-                *arguments, **settings, num_particles=FLAGS.num_particles
-            )
-            samples = particles.choice()
-        yield from _rows(samples, {"log_evidence": samples.log_evidence})
+            return sequences.sample(key, size, first_index=start)
+        arguments, settings = (*given, key, size, allowed), {"prefix": prefix, "first_index": start}
+        if name == "masked":
+            return sampling.sample_masked(*arguments, temperature=FLAGS.temperature, **settings)
+        particles = sampling.sample_particles(
+            *arguments, num_particles=FLAGS.num_particles, **settings
+        )
+        return particles.choice()
+
+    def draw(first: int) -> Iterator[Drawn]:
+        for start in range(first // size * size, num_samples, size):
+            samples = batch(start)
+            extras = {"log_evidence": samples.log_evidence}
+            if name == "masked":
+                extras = {"log_weight": samples.log_weights}
+            rows = _rows(samples, extras, max(first - start, 0))
+            yield from itertools.islice(rows, num_samples - max(first, start))
+
+    return draw
 
 
-def texts_by_method(run: Run, *, prefix: str, length: int | None, default_length: int) -> list[str]:
-    """Draws text as --method says, in the form in which `write_samples` writes it.
+def draw_from(run: Run, *, prefix: np.ndarray, length: int | None, default_length: int) -> DrawFrom:
+    """Draws text as --method says.
 
-    With --log_probs each JSON object has what belongs to the method too: score (beam);
-    log_inclusion and weight (stochastic_beam); log_weight (masked); log_evidence (particles,
-    enumerate), all natural logarithms but weight.
+    What belongs to the method comes with each sample: score (beam); log_inclusion and weight
+    (stochastic_beam); log_weight (masked); log_evidence (particles, enumerate), all natural
+    logarithms but weight.
 
     Args:
         run: a trained model of text.
-        prefix: text that every sample begins with; constraints are about what follows it.
+        prefix: tokens that every sample begins with; constraints are about what follows them.
         length: most events of a sample; None where the flag was not given.
         default_length: what length is then, but for templates.
 
     Returns:
-        The pieces to be written one after another, one for each sample.
+        Number of a sample -> that one and all after it. Memory does not grow with the number of
+        samples, but for searches, which hold all they find.
 
     Raises:
         InputError: flags do not fit the run.
     """
-    codec, method = run.codec, asked_method()
+    method = asked_method()
     if run.model.distribution.logits is None:
         raise InputError(f"--method={method} is for output distributions of tokens")
-    start = codec.encode(prefix, "--prefix") if prefix else np.zeros(0, np.int32)
     draw = METHODS[method].draw
     assert draw is not None
-    pieces, lengths = [], []
+    start = prefix if len(prefix) else None
     key = jax.random.key(FLAGS.seed)
-    drawn = draw(run, start if prefix else None, key, FLAGS.num_samples, length, default_length)
-    for number, (events, nats, extras) in enumerate(drawn):
-        text = codec.decode(np.concatenate([start, events]))
-        lengths.append(len(events))
-        if FLAGS.log_probs:
-            total = float(-nats.sum(dtype=np.float64))
-            record = {"text": text, "nats": total, "num_events": len(events)}
-            pieces.append(json.dumps(record | extras, ensure_ascii=False) + "\n")
-        elif codec.end is not None:
-            pieces.append(text + "\n")
-        else:
-            pieces.append(("\n\n" if number else "") + text)
-    if len(lengths) < FLAGS.num_samples:
-        logging.warning("there are only %d such samples", len(lengths))
-    log_lengths(lengths)
-    return pieces
-
-
-def log_lengths(lengths: Sequence[int], which: str = "") -> None:
-    """Tells how long several samples are."""
-    if len(lengths) > 1:
-        logging.info(
-            "%s%d samples of %d to %d events, on average %.1f",
-            which, len(lengths), min(lengths), max(lengths), np.mean(lengths),
-        )  # fmt: skip
+    return draw(run, start, key, FLAGS.num_samples, length, default_length)
 
 
 METHODS = {

@@ -16,7 +16,8 @@ import flags as experiment_flags
 import jax
 from absl import logging
 from plots import plot_learning_curve
-from sample import write_samples, write_sequences
+from sequence_samples import write_sequences
+from text_samples import write_samples
 
 from grnn_jax import evaluation, runner, workdir
 from grnn_jax.errors import InputError

@@ -171,6 +171,12 @@ def test_sampling_checks_times_and_writes_json(tmp_path):
 
     (entry,) = record["results"]
     assert entry["timing"]["matmuls alone"]["share_of_matmul_limit"] == 1.0
+    ragged = entry["ragged"]
+    assert ragged["equal lengths"]["steps_per_useful"] == ragged["equal lengths"]["ratio"] == 1
+    many, side_by_side = ragged["continuous refill"], ragged["side by side"]
+    assert many["useful"] == side_by_side["useful"] and 48 <= many["useful"] <= 4 * 48
+    assert many["useful"] <= many["steps"] < side_by_side["steps"]
+    assert "| continuous refill |" in done.stdout
 
 
 def test_the_matmul_limit_multiplies_what_it_says(monkeypatch):

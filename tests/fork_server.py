@@ -8,8 +8,10 @@ its exit status (negative: a signal). `ForkServer` is the other side.
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -17,6 +19,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "experiments"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 class Ended(NamedTuple):
@@ -72,6 +79,19 @@ class ForkServer:
     def run(self, script: str, *flags: str) -> Ended:
         """Runs a script to its end."""
         return self.wait(self.start(script, *flags))
+
+    def kill_partway(self, progress: Path, script: str, *flags: str) -> int:
+        """Starts a request and kills it when a part of it is complete; returns how many samples."""
+        started = self.start(script, *flags)
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            if progress.exists() and json.loads(progress.read_text())["samples"]:
+                break
+            time.sleep(0.001)
+        os.kill(started[0], signal.SIGKILL)
+        ended = self.wait(started)
+        assert ended.status == -signal.SIGKILL, ended.err
+        return json.loads(progress.read_text())["samples"]
 
     def close(self) -> None:
         """Ends the server."""

@@ -3,10 +3,11 @@
 import csv
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
-from fork_server import ForkServer
+from fork_server import ForkServer, contents
 
 SMALL = (
     "--hidden_size=8", "--batch_size=4", "--eval_batch_size=4", "--sequence_length=16",
@@ -31,10 +32,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(folder):
+def server(folder):
     server = ForkServer(folder)
-    yield server.run
+    yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def run(server):
+    return server.run
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def molecules_run(run):
 
 
 def test_train_leaves_samples_in_the_workdir(rolls_run, folder):
-    assert rolls_run.out == "" and "wrote 10 files to rolls/samples" in rolls_run.err
+    assert rolls_run.out == "" and "wrote 9 samples to rolls/samples" in rolls_run.err
     names = sorted(path.name for path in (folder / "rolls" / "samples").iterdir())
     assert names == ["pianorolls.png", *[f"sample_{i}.mid" for i in range(9)]]
 
@@ -82,10 +88,40 @@ def test_log_probabilities_go_to_a_file_or_to_standard_output(run, rolls_run, fo
     assert (folder / "nats.jsonl").read_text() == shown.out
 
 
-def test_an_image_has_all_its_pixels(run, folder):
+@pytest.fixture(scope="module")
+def digits_run(run):
     flags = ["--workdir=digits", "--data=digits.npz", "--format=images", *SMALL]
     ended = run("train", *flags, "--noshow_sample")
     assert ended.status == 0, ended.err
+    return ended
+
+
+@pytest.mark.parametrize(("workdir", "count"), [("rolls", 1000), ("digits", 20000)])
+def test_a_killed_folder_equals_the_uninterrupted_one(
+    server, rolls_run, digits_run, folder, workdir, count
+):
+    flags = [f"--workdir={workdir}", f"--num_samples={count}", "--length=12"]
+    whole = server.run("sample", *flags, f"--output=whole_{workdir}")
+    assert whole.status == 0 and f"{count:,} samples, " in whole.err, whole.err
+    expected = contents(folder / f"whole_{workdir}")
+    killed = folder / f"killed_{workdir}"
+    done = server.kill_partway(
+        killed / "samples.npz.progress" if workdir == "digits" else killed / "samples.progress",
+        "sample", *flags, f"--output={killed.name}",
+    )  # fmt: skip
+    assert 0 < done < count and contents(killed).keys() != expected.keys()
+    # What is complete is not touched again.
+    first = killed / ("images.png" if workdir == "digits" else "sample_000.mid")
+    before = first.stat().st_mtime_ns
+    ended = server.run("sample", *flags, f"--output={killed.name}")
+    assert ended.status == 0 and f"going on after {done:,} samples" in ended.err, ended.err
+    assert first.stat().st_mtime_ns == before
+    assert contents(killed) == expected
+    counts = [re.search(r".* samples, .* duplicates", x.err).group()[9:] for x in (whole, ended)]
+    assert counts[0] == counts[1]
+
+
+def test_an_image_has_all_its_pixels(run, digits_run, folder):
     ended = run("sample", "--workdir=digits", "--num_samples=3", "--temperature=0")
     assert ended.status == 0, ended.err
     with np.load(folder / "digits" / "samples" / "samples.npz") as arrays:
@@ -123,6 +159,7 @@ def test_learning_curves_of_two_runs(run, rolls_run, molecules_run, folder):
         (["sample", "--workdir=rolls", "--until=3"], ["--until", "--format=events"]),
         (["sample", "--workdir=molecules", "--until=3"], ["--until", "--format=events"]),
         (["sample", "--workdir=rolls", "--output=x.mid"], ["--output", "a folder", "x.mid"]),
+        (["sample", "--workdir=rolls", "--output=x.parquet"], ["need a folder", "x.parquet"]),
         (["sample", "--workdir=rolls", "--length=2", "--output=rolls.npz/x"], ["rolls.npz/x"]),
         (["sample", "--workdir=molecules", "--prefix=C[Xe]"], ["column 2", "'[Xe]'"]),
         (["train", "--workdir=no", "--data=molecules.csv.gz", "--format=lines", "--column=smiles"],

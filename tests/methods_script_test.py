@@ -15,7 +15,7 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("methods")
     words = np.array(["an", "old", "cat", "sat", "there"])
     rng = np.random.default_rng(0)
@@ -25,8 +25,13 @@ def run(tmp_path_factory):
     for name, flags in (("lines", ["--format=lines"]), ("words", ["--codec=words"])):
         ended = server.run("train", f"--workdir={name}", "--data=text.txt", *flags, *SMALL)
         assert ended.status == 0, ended.err
-    yield server.run
+    yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def run(server):
+    return server.run
 
 
 def records(run, *flags):
@@ -58,6 +63,28 @@ def test_constraints_hold_and_give_the_same_evidence(run):
     ended = run("sample", "--workdir=words", "--template=old _ sat", "--method=enumerate")
     assert ended.status == 0, ended.err
     assert ended.out.startswith("old ") and ended.out.endswith(" sat")
+
+
+@pytest.mark.parametrize(
+    ("count", "flags"),
+    [
+        (20000, ["--regex=[an]{1,2}t|old", "--method=masked"]),
+        (4000, ["--regex=[an]{1,2}t|old", "--num_particles=4", "--method=particles"]),
+        (20000, ["--regex=[an]{1,2}t|old", "--log_probs"]),
+    ],
+    ids=["masked", "particles", "enumerate"],
+)
+def test_a_killed_request_equals_the_uninterrupted_one(server, tmp_path, count, flags):
+    flags = ["--workdir=lines", "--length=6", f"--num_samples={count}", *flags]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    ended = server.run("sample", *flags, f"--output={whole}")
+    assert ended.status == 0 and f"{count:,} samples, " in ended.err, ended.err
+    progress = tmp_path / "killed.progress"
+    done = server.kill_partway(progress, "sample", *flags, f"--output={killed}")
+    assert 0 < done < count
+    ended = server.run("sample", *flags, f"--output={killed}")
+    assert ended.status == 0 and f"going on after {done:,} samples" in ended.err, ended.err
+    assert killed.read_bytes() == whole.read_bytes() and whole.read_bytes().count(b"\n") == count
 
 
 def test_beams(run):

@@ -1,7 +1,6 @@
 """The scripts as a user runs them: what they print, how they fail, how they stop and go on."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -125,15 +124,9 @@ def test_a_killed_request_equals_the_uninterrupted_one(folder, lines_run):
     assert len(lines) == 30000 and 1 < different < 30000
     counts = f"30,000 samples, {different:,} different ones, {30000 - different:,} duplicates"
     assert counts in whole.err
-    started = server.start("sample", *flags, "--output=killed.jsonl")
-    progress, deadline = folder / "killed.jsonl.progress", time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if progress.exists() and json.loads(progress.read_text())["samples"]:
-            break
-        time.sleep(0.001)
-    os.kill(started[0], signal.SIGKILL)
-    assert server.wait(started).status == -signal.SIGKILL
-    assert 0 < json.loads(progress.read_text())["samples"] < 30000
+    progress = folder / "killed.jsonl.progress"
+    done = server.kill_partway(progress, "sample", *flags, "--output=killed.jsonl")
+    assert 0 < done < 30000
     other = server.run("sample", *flags, "--output=killed.jsonl", "--seed=1")
     assert other.status == 1 and "seed was 0; is 1" in other.err
     ended = server.run("sample", *flags, "--output=killed.jsonl")

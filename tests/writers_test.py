@@ -2,10 +2,10 @@
 
 import csv
 import importlib
-import io
 import itertools
 import re
 import sys
+import weakref
 import xml.etree.ElementTree
 
 import jax
@@ -13,6 +13,7 @@ import mido
 import numpy as np
 import pytest
 from fork_server import SCRIPTS
+from pyarrow import parquet
 
 from grnn_jax import cells, distributions
 from grnn_jax.config import Config
@@ -30,10 +31,24 @@ from grnn_jax.workdir import Run
 
 sys.path.append(str(SCRIPTS))
 writers = importlib.import_module("writers")
+large_request = importlib.import_module("large_request")
 drawings, images, music, sequences, tables = (
     importlib.import_module(f"writers.{name}")
     for name in ("drawings", "images", "music", "sequences", "tables")
 )
+
+
+def write(target, samples):
+    def records(first):
+        return (large_request.Record(sample, b"") for sample in samples[first:])
+
+    large_request.write_request(target, len(samples), {}, records)
+
+
+def write_folder(codec, samples, folder, data=()):
+    """What the folder then holds, the picture last."""
+    write(writers.folder_target(codec, folder, len(samples), lambda count: [*data]), samples)
+    return sorted(folder.iterdir(), key=lambda path: (path.suffix == ".png", path.name))
 
 
 def notes(path):
@@ -61,7 +76,7 @@ def test_a_piano_roll_as_midi(tmp_path):
     roll[2:3, 87] = 1
     roll[4:6, 87] = 1
     empty = np.zeros((0, 88), np.uint8)
-    written = writers.write_folder(PianorollCodec(), [roll, empty], tmp_path / "new", [roll])
+    written = write_folder(PianorollCodec(), [roll, empty], tmp_path / "new", [roll])
     assert [path.name for path in written] == ["sample_0.mid", "sample_1.mid", "pianorolls.png"]
     assert notes(written[0]) == [[(60, 0, 2), (108, 1, 1.5), (108, 2, 3)]]
     assert notes(written[1]) == [[]]
@@ -73,7 +88,7 @@ def test_a_piano_roll_as_midi(tmp_path):
 def test_voices_are_tracks(tmp_path):
     tune = np.array([[60, 48], [60, -1], [62, 48], [-1, 48]])
     codec = VoicesCodec(num_voices=2, frames_per_beat=4)
-    (path, _) = writers.write_folder(codec, [codec.encode(tune, "tune")], tmp_path)
+    (path, _) = write_folder(codec, [codec.encode(tune, "tune")], tmp_path)
     assert notes(path) == [
         [(60, 0, 0.5), (62, 0.5, 0.75)],
         [(48, 0, 0.25), (48, 0.5, 1)],
@@ -99,7 +114,7 @@ def test_svg(tmp_path):
     pen = np.array([0, 1, 1, 0, 0, 1])
     events = {"offset": np.diff(points, axis=0, prepend=np.zeros((1, 2))), "pen": pen}
     nothing = {"offset": np.zeros((1, 2)), "pen": np.array([2])}
-    paths = writers.write_folder(codec, [events, nothing], tmp_path, [events])
+    paths = write_folder(codec, [events, nothing], tmp_path, [events])
     assert [path.suffix for path in paths] == [".svg", ".svg", ".png"]
     root = xml.etree.ElementTree.parse(paths[0]).getroot()
     width, height = float(root.get("width")), float(root.get("height"))
@@ -131,7 +146,7 @@ def test_images_read_back_are_the_levels(tmp_path, pixels, levels):
     every = np.arange(1024) % levels
     if pixels == "bool":
         every = every % 2 * (levels - 1)
-    (path, _) = writers.write_folder(codec, [every.astype(np.int32), every[:40]], tmp_path)
+    (path, _) = write_folder(codec, [every.astype(np.int32), every[:40]], tmp_path)
     whole, cut = ImagesCodec.read(str(path), "data", {})[""].items
     np.testing.assert_array_equal(codec.encode(whole, "image"), every)
     # The pixels after those that were drawn are zeros in the file, and left out of the picture.
@@ -159,7 +174,7 @@ def test_events_read_back_are_the_samples(tmp_path):
     data = EventsCodec.read(str(path), "data", COLUMNS)[""]
     codec = EventsCodec.fit(data, False, COLUMNS)
     samples = [codec.encode(item, "p") for item in data.items]
-    written = writers.write_folder(codec, samples, tmp_path / "out", samples)
+    written = write_folder(codec, samples, tmp_path / "out", samples)
     assert [path.name for path in written] == ["samples.csv", "events.png"]
     with open(written[0], newline="") as file:
         rows = list(csv.reader(file))
@@ -170,20 +185,29 @@ def test_events_read_back_are_the_samples(tmp_path):
         ["0", "1000000.5", "visit", "A"],
         ["1", "7", "drug", "A"],
     ]
-    again = EventsCodec.read(str(written[0]), "data", COLUMNS)[""]
-    for item, sample in zip(again.items, samples, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, codec.encode(item, "p"), sample)
+    table = tmp_path / "e.parquet"
+    write(tables.to_parquet(codec, table, len(samples)), samples)
+    for path in (written[0], table):
+        again = EventsCodec.read(str(path), "data", COLUMNS)[""]
+        for item, sample in zip(again.items, samples, strict=True):
+            jax.tree.map(np.testing.assert_array_equal, codec.encode(item, "p"), sample)
+    # Types are those of the columns, also where there is no row to tell them from.
+    nothing = jax.tree.map(lambda leaf: leaf[:0], samples[0])
+    write(tables.to_parquet(codec, tmp_path / "none.parquet", 1), [nothing])
+    schemas = [parquet.read_schema(path) for path in (table, tmp_path / "none.parquet")]
+    assert schemas[0] == schemas[1] and [str(kind) for kind in schemas[0].types] == [
+        "int64", "double", "string", "string"
+    ]  # fmt: skip
 
 
-def test_a_wait_for_nothing_is_no_row():
+def test_a_wait_for_nothing_is_no_row(tmp_path):
     codec = EventsCodec(sequence_column="", time_column="t", mark_columns="")
     waits = {"wait": np.float32([1, 2, 4]), "censored": np.array([False, False, True])}
-    file = io.StringIO()
-    tables.write_csv(codec, [{"wait": waits}], file)
-    assert file.getvalue() == "t\n1\n3\n"
-    file = io.StringIO()
-    tables.write_csv(codec, [{"wait": waits}] * 2, file)
-    assert file.getvalue() == "sequence,t\n0,1\n0,3\n1,1\n1,3\n"
+    path = tmp_path / "e.csv"
+    write(tables.to_csv(codec, path, 1), [{"wait": waits}])
+    assert path.read_text() == "t\n1\n3\n"
+    write(tables.to_csv(codec, path, 2), [{"wait": waits}] * 2)
+    assert path.read_text() == "sequence,t\n0,1\n0,3\n1,1\n1,3\n"
 
 
 @pytest.mark.parametrize(
@@ -197,23 +221,21 @@ def test_a_sample_ends_at_a_time(time, kept, reached):
     np.testing.assert_array_equal(events["wait"]["wait"], waits["wait"][:kept])
 
 
-@pytest.mark.parametrize("name", ["s.csv", "s.npz"])
+@pytest.mark.parametrize("name", ["s.csv", "s.npz", "s.parquet"])
 def test_series_read_back_are_the_samples(tmp_path, name):
     rng = np.random.default_rng(0)
     samples = [(1e3 * rng.normal(size=(length, 2))).astype(np.float32) for length in (5, 1, 8)]
     codec = SeriesCodec(
         sequence_column="id", channels=("0", "1"), shift=(0.0, 0.0), scale=(1.0, 1.0)
     )
-    if name == "s.csv":
-        with open(tmp_path / name, "w") as file:
-            tables.write_csv(codec, samples, file)
-    else:
-        tables.write_npz(codec, samples, tmp_path / name)
+    make = writers.WRITERS["series"].to_file[name[1:]]
+    write(make(codec, tmp_path / name, len(samples)), samples)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     options = {"sequence_column": "id", "value_columns": ""}
     read = SeriesCodec.read(str(tmp_path / name), "data", options)[""]
     for item, sample in zip(read.items, samples, strict=True):
         np.testing.assert_array_equal(codec.encode(item, "series"), sample)
-    (table, picture) = writers.write_folder(codec, samples, tmp_path / "out")
+    (table, picture) = write_folder(codec, samples, tmp_path / "out")
     assert table.read_text().startswith("id,0,1\n") and picture.name == "series.png"
 
 
@@ -222,12 +244,13 @@ def test_drawn_sequences_are_scored_as_the_model_scores_them(end):
     family = distributions.bernoulli(88)
     model = make_model(cells.gru(4), with_end(family) if end else family)
     run = Run(model, jax.jit(model.init)(jax.random.key(0)), PianorollCodec(end), Config(), 0)
-    drawn = sequences.draw(run, num_samples=4, length=9, seed=3, options={})
+    drawn = list(sequences.iterate_samples(run, num_samples=4, length=9, seed=3, options={}))
     counts = np.array([sample.num_events for sample in drawn])
-    lengths = np.array([len(sample.events) for sample in drawn])
+    proper = [sequences.without_end(run.codec, sample.events) for sample in drawn]
+    lengths = np.array([len(events) for events in proper])
     assert ((counts - lengths == 1) | (lengths == 9)).all()
     assert (lengths < 9).any() == end
-    rolls = np.stack([np.pad(x, ((0, 9 - len(x)), (0, 0))) for x, _, _ in drawn])
+    rolls = np.stack([np.pad(x, ((0, 9 - len(x)), (0, 0))) for x in proper])
     events = {"event": rolls, "end": np.arange(9) == lengths[:, None]} if end else rolls
     scored = log_prob(model, run.params, events, np.arange(9) < counts[:, None])
     np.testing.assert_allclose([sample.nats for sample in drawn], -scored, rtol=1e-4)
@@ -250,17 +273,34 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     roll = np.zeros((2, 88), np.uint8)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to .*file: File exists"):
-        writers.write_folder(PianorollCodec(), [roll], tmp_path / "file")
+        write_folder(PianorollCodec(), [roll], tmp_path / "file")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    (path,) = writers.write_folder(PianorollCodec(), [roll], tmp_path / "a")
+    (path,) = write_folder(PianorollCodec(), [roll], tmp_path / "a")
     assert path.suffix == ".mid"
     monkeypatch.setitem(sys.modules, "mido", None)
     with pytest.raises(InputError, match="pip install mido"):
-        writers.write_folder(PianorollCodec(), [roll], tmp_path / "b")
+        write_folder(PianorollCodec(), [roll], tmp_path / "b")
 
 
-def test_names_sort_as_the_samples():
-    names = importlib.import_module("writers.names")
-    many = names.numbered("mid", 101)
-    assert many == sorted(many) and many[0] == "sample_000.mid" and len(set(many)) == 101
-    assert names.numbered("svg", 1) == ["sample_0.svg"]
+def test_drawing_holds_few_samples(monkeypatch):
+    monkeypatch.setattr(sequences, "BATCH_SIZE", 4)
+    model = make_model(cells.gru(4), distributions.bernoulli(88))
+    run = Run(model, jax.jit(model.init)(jax.random.key(0)), PianorollCodec(), Config(), 0)
+    alive, most, on_device = [], 0, []
+    for sample in sequences.iterate_samples(run, num_samples=80, length=9, seed=3, options={}):
+        alive = [ref for ref in alive if ref() is not None] + [weakref.ref(sample.events)]
+        most = max(most, len(alive))
+        on_device.append(sum(array.nbytes for array in jax.live_arrays()))
+    assert most <= 2
+    assert max(on_device[40:70]) <= max(on_device[10:40])
+
+
+def test_blocks_of_long_sequences_are_smaller():
+    def batches(family, length):
+        run = Run(make_model(cells.gru(4), family), {}, PianorollCodec(), Config(), 0)
+        return sequences.block_batches(run, length)
+
+    events = jax.tree.leaves(distributions.bernoulli(88).event)
+    (width,) = [spec.shape[0] * np.dtype(spec.dtype).itemsize for spec in events]
+    assert [batches(distributions.bernoulli(88), length) for length in (1, 10**6)] == [8, 1]
+    assert batches(distributions.bernoulli(88), 2**16 // width) == 4

@@ -1,77 +1,69 @@
 """How samples of each format are written: the files of a format, and a picture of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from absl import logging
+from targets import Target
 
 from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events
-from grnn_jax.errors import InputError
 from writers import drawings, images, music, tables
-from writers.names import SAMPLE
+
+MakeTarget = Callable[[Any, Path, int], Target]
 
 
 class Writer(NamedTuple):
     """How samples of a format are written.
 
     Attributes:
-        write: writes samples into a folder, and says which files.
+        to_folder: (codec, folder, number of samples) -> where samples go in a folder.
         plot: draws samples, beside held-out data where there are any.
         picture: name of the picture.
-        write_csv: writes all samples to one open file, where the format is a table.
-        write_npz: writes all samples to one file of arrays, where the format has another.
+        to_file: the same as `to_folder` for one file, by its suffix, where the format has such.
     """
 
-    write: Callable[[Any, list[Events], Path], list[Path]]
+    to_folder: MakeTarget
     plot: Callable[[Any, list[Events], list[Events], Path], Path]
     picture: str
-    write_csv: Callable[[Any, list[Events], TextIO], None] | None = None
-    write_npz: Callable[[Any, list[Events], Path], None] | None = None
+    to_file: Mapping[str, MakeTarget] = {}
 
 
+_TABLE = {".csv": tables.to_csv, ".parquet": tables.to_parquet}
 WRITERS = {
-    "pianoroll": Writer(music.write, music.plot, "pianorolls.png"),
-    "voices": Writer(music.write, music.plot, "pianorolls.png"),
-    "strokes": Writer(drawings.write, drawings.plot, "drawings.png"),
-    "images": Writer(images.write, images.plot, "images.png"),
-    "events": Writer(tables.write, tables.plot, "events.png", tables.write_csv),
-    "series": Writer(tables.write, tables.plot, "series.png", tables.write_csv, tables.write_npz),
+    "pianoroll": Writer(music.to_folder, music.plot, "pianorolls.png"),
+    "voices": Writer(music.to_folder, music.plot, "pianorolls.png"),
+    "strokes": Writer(drawings.to_folder, drawings.plot, "drawings.png"),
+    "images": Writer(images.to_folder, images.plot, "images.png"),
+    "events": Writer(tables.to_folder, tables.plot, "events.png", _TABLE),
+    "series": Writer(
+        tables.to_folder, tables.plot, "series.png", {**_TABLE, ".npz": tables.to_npz}
+    ),
 }
 """By the name of the codec; a new format is one file and one line here."""
 
 
-def write_folder(
-    codec: Codec, samples: list[Events], folder: str | Path, data: list[Events] | None = None
-) -> list[Path]:
-    """Writes samples and a picture of them into a folder.
+def folder_target(
+    codec: Codec,
+    folder: str | Path,
+    num_samples: int,
+    held_out: Callable[[int], list[Events]] = lambda count: [],
+) -> Target:
+    """A folder of samples and a picture of the first of them, which is missing where matplotlib is.
 
     Args:
         codec: the codec of the run.
-        samples: events.
         folder: made where it does not exist.
-        data: held-out sequences, for the picture.
-
-    Returns:
-        The files that were written; the picture is missing where matplotlib is.
-
-    Raises:
-        InputError: the folder cannot be written to, or a package is missing.
+        num_samples: number of samples.
+        held_out: number of sequences -> so many held-out ones at most, for the picture.
     """
     writer, folder = WRITERS[codec.name], Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = writer.write(codec, samples, folder)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    except ImportError as error:
-        raise InputError(f"cannot write such samples: {error}; pip install {error.name}") from error
-    others = {path.name for path in folder.glob(f"{SAMPLE}*")} - {path.name for path in paths}
-    if others:
-        logging.warning("%s holds %d samples of an earlier request too", folder, len(others))
-    try:
-        paths.append(writer.plot(codec, samples, data or [], folder / writer.picture))
-    except ImportError as error:
-        logging.warning("could not draw the samples: %s", error)
-    return paths
+
+    def picture(samples: list[Events]) -> None:
+        try:
+            writer.plot(codec, samples, held_out(len(samples)), folder / writer.picture)
+        except ImportError as error:
+            logging.warning("could not draw the samples: %s", error)
+
+    return writer.to_folder(codec, folder, num_samples)._replace(picture=picture)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from targets import Target, numbered_files
 
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.strokes import END_OF_DRAWING, StrokesCodec
-from writers.names import numbered
 from writers.pictures import plot_strokes
 
 SIZE = 256
@@ -51,13 +51,14 @@ def to_svg(lines: list[np.ndarray]) -> str:
     )
 
 
-def write(codec: StrokesCodec, samples: list[Events], folder: Path) -> list[Path]:
-    """Writes an SVG file a sample."""
+def to_folder(codec: StrokesCodec, folder: Path, num_samples: int) -> Target:
+    """An SVG file a sample."""
     del codec
-    paths = [folder / name for name in numbered("svg", len(samples))]
-    for path, events in zip(paths, samples, strict=True):
+
+    def write_one(path: Path, events: Events) -> None:
         path.write_text(to_svg(strokes(events)), encoding="utf-8")
-    return paths
+
+    return numbered_files(folder, "svg", num_samples, write_one)
 
 
 def plot(codec: StrokesCodec, samples: list[Events], data: list[Events], path: Path) -> Path:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from targets import Target, array_file
 
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.images import ImagesCodec
@@ -17,6 +18,12 @@ def brightness(codec: ImagesCodec, events: Events) -> np.ndarray:
     return pixels.reshape(codec.height, codec.width)
 
 
+def pixel_type(codec: ImagesCodec) -> np.dtype:
+    """The type of the pixels of the data: booleans, floats in [0, 1], levels, or bytes."""
+    named = {"bool": np.bool_, "unit": np.float32, "bytes": np.uint8}
+    return np.dtype(named.get(codec.pixels, np.uint8 if codec.levels <= 256 else np.uint16))
+
+
 def to_pixels(codec: ImagesCodec, image: np.ndarray) -> np.ndarray:
     """Brightness as the pixels of the data: encoding them gives the levels back.
 
@@ -25,23 +32,26 @@ def to_pixels(codec: ImagesCodec, image: np.ndarray) -> np.ndarray:
         image: values from 0 to 1, multiples of 1 / (levels - 1); NaN becomes 0.
 
     Returns:
-        Booleans, floats in [0, 1], levels, or bytes, as the codec says.
+        Pixels of the type that the codec says.
     """
     image = np.nan_to_num(image)
     if codec.pixels == "bool":
         return image >= 0.5
-    if codec.pixels == "unit":
-        return image.astype(np.float32)
-    highest = 255 if codec.pixels == "bytes" else codec.levels - 1
-    return np.round(image * highest).astype(np.uint8 if highest < 256 else np.uint16)
+    if codec.pixels != "unit":
+        image = np.round(image * (255 if codec.pixels == "bytes" else codec.levels - 1))
+    return image.astype(pixel_type(codec))
 
 
-def write(codec: ImagesCodec, samples: list[Events], folder: Path) -> list[Path]:
-    """Writes samples.npz, which holds one array, samples [N, H, W]."""
-    path = folder / "samples.npz"
-    images = [to_pixels(codec, brightness(codec, events)) for events in samples]
-    np.savez_compressed(path, samples=np.stack(images))
-    return [path]
+def to_folder(codec: ImagesCodec, folder: Path, num_samples: int) -> Target:
+    """The file samples.npz, which holds one array, samples [N, H, W]."""
+    del num_samples
+    target = array_file(
+        folder / "samples.npz",
+        pixel_type(codec),
+        (codec.height, codec.width),
+        lambda events: to_pixels(codec, brightness(codec, events)),
+    )
+    return target._replace(folder=folder)
 
 
 def plot(codec: ImagesCodec, samples: list[Events], data: list[Events], path: Path) -> Path:

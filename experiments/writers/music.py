@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+from targets import Target, numbered_files
 
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.midi import write_midi
 from grnn_jax.data.pianoroll import LOWEST_PITCH, NUM_KEYS, PianorollCodec
 from grnn_jax.data.voices import VoicesCodec
-from writers.names import numbered
 from writers.pictures import plot_piano_rolls
 
 MusicCodec = PianorollCodec | VoicesCodec
@@ -36,12 +36,13 @@ def tracks(codec: MusicCodec, events: Events) -> list[np.ndarray]:
     return rolls
 
 
-def write(codec: MusicCodec, samples: list[Events], folder: Path) -> list[Path]:
-    """Writes a MIDI file a sample, with a track for each voice."""
-    paths = [folder / name for name in numbered("mid", len(samples))]
-    for path, events in zip(paths, samples, strict=True):
+def to_folder(codec: MusicCodec, folder: Path, num_samples: int) -> Target:
+    """A MIDI file a sample, with a track for each voice."""
+
+    def write_one(path: Path, events: Events) -> None:
         write_midi(path, tracks(codec, events), codec.frames_per_beat)
-    return paths
+
+    return numbered_files(folder, "mid", num_samples, write_one)
 
 
 def plot(codec: MusicCodec, samples: list[Events], data: list[Events], path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Sequences of events as a run draws them, and as its data hold them."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,9 @@ from grnn_jax.workdir import Run, load_run_data
 # Samples are drawn side by side in parts, so that memory does not grow with their number.
 BATCH_SIZE = 256
 BLOCK_BATCHES = 8
-"""Batches in a block of a large request whose sequences end: a finished row takes the next one."""
+"""Most batches in a block of a request whose sequences end: a finished row takes the next one."""
+BLOCK_BYTES = 1 << 26
+"""Most bytes of the events of such a block."""
 DEFAULT_LENGTH = 600
 
 
@@ -28,11 +31,13 @@ class Drawn(NamedTuple):
         events: its events [T, ...] in NumPy.
         nats: negative log-probability of all events drawn, under the model untempered.
         num_events: number of events drawn, their end included.
+        extras: numbers that a method gives beside them.
     """
 
     events: Events
     nats: float
     num_events: int
+    extras: Mapping[str, float] = {}
 
 
 def default_length(codec: Codec) -> int:
@@ -40,6 +45,13 @@ def default_length(codec: Codec) -> int:
     if codec.name == "images":
         return codec.height * codec.width + int(codec.wraps_end)
     return DEFAULT_LENGTH
+
+
+def block_batches(run: Run, length: int) -> int:
+    """Batches in a block of sequences that end, the fewer the larger they may become."""
+    specs = jax.tree.leaves(run.model.distribution.event)
+    event = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs)
+    return min(max(1, BLOCK_BYTES // (BATCH_SIZE * length * event)), BLOCK_BATCHES)
 
 
 def iterate_samples(
@@ -69,8 +81,8 @@ def iterate_samples(
     """
     mesh = make_mesh()
     ends = run.model.distribution.is_end is not None or "stop" in options
-    refilled = ends and num_samples > BATCH_SIZE
-    size = min(BATCH_SIZE * (BLOCK_BATCHES if refilled else 1), num_samples)
+    size = min(BATCH_SIZE * (block_batches(run, length) if ends else 1), num_samples)
+    refilled = size > BATCH_SIZE
     size = -(-size // mesh.size) * mesh.size
     draw_block = sampling.make_sharded_sample(
         run.model, mesh, size, length, num_rows=BATCH_SIZE if refilled else None, **options
@@ -89,18 +101,6 @@ def iterate_samples(
         for row in range(max(first - start, 0), min(size, num_samples - start)):
             one = jax.tree.map(lambda leaf: leaf[row, : lengths[row]], events)  # noqa: B023
             yield Drawn(one, float(nats[row]), lengths[row])
-
-
-def draw(
-    run: Run, *, num_samples: int, length: int, seed: int, options: Mapping[str, Any]
-) -> list[Drawn]:
-    """Draws sequences; arguments as `iterate_samples`, their events without an added end."""
-    return [
-        sample._replace(events=without_end(run.codec, sample.events))
-        for sample in iterate_samples(
-            run, num_samples=num_samples, length=length, seed=seed, options=options
-        )
-    ]
 
 
 def without_end(codec: Codec, events: Events) -> Events:

@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
+from targets import Target, array_file, parquet_file, text_file
 
 from grnn_jax.data.corpus import Events, map_events
 from grnn_jax.data.events import EventsCodec
@@ -44,21 +45,19 @@ def _rows(codec: TableCodec, events: Events) -> Iterator[list[str]]:
         yield [f"{time:.9g}", *(names[int(events[column][row])] for column, names in marks)]
 
 
-def csv_header(codec: TableCodec, several: bool) -> str:
-    """The first line of a table; `several` samples without a column of their own get one."""
-    name = codec.sequence_column or ("sequence" if several else "")
-    columns = (
-        codec.channels
-        if isinstance(codec, SeriesCodec)
-        else (codec.time_column, *column_names(codec.mark_columns))
-    )
-    return _csv([[name, *columns] if name else columns])
+def _is_named(codec: TableCodec, num_samples: int) -> bool:
+    """Whether a column tells samples apart; several get one where the data have none."""
+    return bool(codec.sequence_column) or num_samples > 1
 
 
-def csv_sample(codec: TableCodec, events: Events, number: int, several: bool) -> str:
-    """The lines of one sample, by the columns of `csv_header`."""
-    named = bool(codec.sequence_column) or several
-    return _csv([number, *row] if named else row for row in _rows(codec, events))
+def _columns(codec: TableCodec, num_samples: int) -> list[tuple[str, str]]:
+    """The columns of a table, each with Arrow's name of its type."""
+    name = codec.sequence_column or "sequence"
+    columns = [(name, "int64")] if _is_named(codec, num_samples) else []
+    if isinstance(codec, SeriesCodec):
+        return columns + [(name, "float32") for name in codec.channels]
+    marks = [(name, "string") for name in column_names(codec.mark_columns)]
+    return [*columns, (codec.time_column, "float64"), *marks]
 
 
 def _csv(rows: Iterable[Iterable[object]]) -> str:
@@ -67,36 +66,45 @@ def _csv(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def write_csv(codec: TableCodec, samples: list[Events], file: TextIO) -> None:
-    """Writes the samples as CSV, as the codec reads it.
+def _lines(codec: TableCodec, num_samples: int) -> tuple[str, Callable[[int, Events], str]]:
+    """The first line of a table, and the function that makes the lines of a sample."""
+    is_named = _is_named(codec, num_samples)
+
+    def to_text(number: int, events: Events) -> str:
+        return _csv([number, *row] if is_named else row for row in _rows(codec, events))
+
+    return _csv([[name for name, _ in _columns(codec, num_samples)]]), to_text
+
+
+def to_csv(codec: TableCodec, path: Path, num_samples: int) -> Target:
+    """A table of the samples as CSV, as the codec reads it.
 
     Args:
         codec: the codec of the run.
-        samples: events. Times of events count from the origin of their sequence, which is 0.
-        file: where the table goes. Several samples are told apart by a column "sequence" where the
-            data have no such column.
+        path: the file.
+        num_samples: number of samples. Several are told apart by a column "sequence" where the data
+            have no such column.
+
+    Returns:
+        Where samples go. Times of events count from the origin of their sequence, which is 0.
     """
-    several = len(samples) > 1
-    file.write(csv_header(codec, several))
-    for number, events in enumerate(samples):
-        file.write(csv_sample(codec, events, number, several))
+    return text_file(path, *_lines(codec, num_samples))
 
 
-def write_npz(codec: SeriesCodec, samples: list[Events], path: Path) -> None:
-    """Writes series as arrays samples [N, T, C] and lengths [N]; zeros follow the end of one."""
-    lengths = np.array([len(events) for events in samples])
-    stacked = np.zeros((len(samples), lengths.max(), len(codec.channels)), np.float32)
-    for row, events in zip(stacked, samples, strict=True):
-        row[: len(events)] = events
-    np.savez_compressed(path, samples=stacked, lengths=lengths)
+def to_parquet(codec: TableCodec, path: Path, num_samples: int) -> Target:
+    """The table of `to_csv` as Parquet."""
+    return parquet_file(path, *_lines(codec, num_samples), dict(_columns(codec, num_samples)))
 
 
-def write(codec: TableCodec, samples: list[Events], folder: Path) -> list[Path]:
-    """Writes samples.csv."""
-    path = folder / "samples.csv"
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        write_csv(codec, samples, file)
-    return [path]
+def to_npz(codec: SeriesCodec, path: Path, num_samples: int) -> Target:
+    """Series as arrays samples [N, T, C] and lengths [N]; zeros follow the end of one."""
+    del num_samples
+    return array_file(path, np.float32, (None, len(codec.channels)), np.asarray)
+
+
+def to_folder(codec: TableCodec, folder: Path, num_samples: int) -> Target:
+    """The file samples.csv."""
+    return to_csv(codec, folder / "samples.csv", num_samples)._replace(folder=folder)
 
 
 def plot(codec: Any, samples: list[Events], data: list[Events], path: Path) -> Path:

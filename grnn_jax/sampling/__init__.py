@@ -13,7 +13,7 @@ from grnn_jax.sampling.constraint import (
     step_masks,
     template,
 )
-from grnn_jax.sampling.enumerated import sample_enumerated
+from grnn_jax.sampling.enumerated import ScoredSequences, sample_enumerated, score_sequences
 from grnn_jax.sampling.fork import fork, from_arrays, to_arrays
 from grnn_jax.sampling.lengths import LengthStatistics, length_statistics
 from grnn_jax.sampling.particles import Particles, sample_particles
@@ -35,6 +35,7 @@ __all__ = [
     "Particles",
     "SampleState",
     "Samples",
+    "ScoredSequences",
     "beam_search",
     "compile_regex",
     "count_sequences",
@@ -51,6 +52,7 @@ __all__ = [
     "sample_many",
     "sample_masked",
     "sample_particles",
+    "score_sequences",
     "start",
     "step_masks",
     "stochastic_beam_search",

@@ -66,6 +66,11 @@ def test_enumerated_samples_have_exactly_the_constrained_distribution(setting):
     np.testing.assert_allclose(samples.log_evidence, np.log(p.sum()), rtol=1e-4)
     rescored = enumerable.nats(model, params, enumerable.words_of(samples)[:40], LENGTH)
     np.testing.assert_allclose(samples.log_probs.sum(1)[:40], rescored, rtol=1e-4, atol=1e-5)
+    # Scored once, they are drawn part by part.
+    scored = sampling.score_sequences(model, params, constraint)
+    part = scored.sample(jax.random.key(0), 5, first_index=7)
+    for name in ("events", "mask", "log_probs"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(samples, name)[7:12])
     with pytest.raises(ValueError, match="constraint must have at most 5 sequences"):
         sampling.sample_enumerated(model, params, jax.random.key(0), 1, constraint, limit=5)
 

@@ -1,0 +1,91 @@
+"""What --stop, --regex and --template say about text, as automata over the tokens of a run."""
+
+from typing import Any
+
+import numpy as np
+
+from grnn_jax import sampling
+from grnn_jax.errors import InputError
+from grnn_jax.model import Model
+
+BLANK = "_"
+"""What stands for a token to be filled in, in a template."""
+
+
+def spellings(codec: Any) -> list[str]:
+    """The text of each token; bytes as the characters of the same number."""
+    if codec.name == "bytes":
+        return [chr(byte) for byte in range(256)] + [""] * (codec.size - 256)
+    return [codec.decode([token]) for token in range(codec.size)]
+
+
+def stop_automaton(codec: Any, stops: list[str]) -> sampling.Automaton:
+    """The automaton over tokens that accepts after any of some texts."""
+    texts = spellings(codec)
+    alphabet = sorted(set("".join(texts)))
+    index = {symbol: number for number, symbol in enumerate(alphabet)}
+    words = []
+    for stop in stops:
+        text = stop.lower() if codec.lowercase else stop
+        if codec.name == "bytes":
+            text = text.encode("utf-8", "surrogateescape").decode("latin-1")
+        if not text:
+            raise InputError("--stop must not be empty")
+        if unknown := [symbol for symbol in text if symbol not in index]:
+            raise InputError(f"--stop: {unknown[0]!r} is no symbol of this run, got {stop!r}")
+        words.append([index[symbol] for symbol in text])
+    automaton = sampling.stop_sequences(words, len(alphabet))
+    return sampling.lift(automaton, [[index[symbol] for symbol in text] for text in texts])
+
+
+def make_constraint(
+    model: Model, codec: Any, regex: str, template: str, length: int | None, default_length: int
+) -> sampling.Constraint:
+    """The constraint of a regular expression, or of a template.
+
+    Raises:
+        InputError: it is not valid, or nothing satisfies it.
+    """
+    name = "regex" if regex else "template"
+    ends = int(codec.end is not None)
+    try:
+        if name == "regex":
+            automaton = regex_automaton(codec, regex)
+            return sampling.make_constraint(model, automaton, length or default_length)
+        tokens = template_tokens(codec, template)
+        if length is not None and length != len(tokens) + ends:
+            raise InputError(
+                f"--length of this template is {len(tokens) + ends}, got {length}: leave it out"
+            )
+        automaton = sampling.template(tokens, codec.size)
+        return sampling.make_constraint(model, automaton, len(tokens) + ends)
+    except ValueError as error:
+        raise (
+            error if isinstance(error, InputError) else InputError(f"--{name}: {error}")
+        ) from error
+
+
+def regex_automaton(codec: Any, pattern: str) -> sampling.Automaton:
+    """The automaton over tokens of a regular expression over their text."""
+    if codec.name == "bytes" and not pattern.isascii():
+        raise InputError(f"--regex of a run of bytes must be ASCII, got {pattern!r}")
+    texts: list[str | None] = list(spellings(codec))
+    if codec.name == "words":
+        texts[0] = None  # What is unknown has no text.
+    alphabet = sorted({symbol for text in texts for symbol in text or ""})
+    index = {symbol: number for number, symbol in enumerate(alphabet)}
+    # The end has no text; how an automaton moves on it is ignored.
+    spelled = [None if text is None else [index[symbol] for symbol in text] for text in texts]
+    return sampling.lift(sampling.compile_regex(pattern, alphabet), spelled)
+
+
+def template_tokens(codec: Any, template: str) -> np.ndarray:
+    """The tokens of a template, `sampling.FREE` for blanks."""
+    pieces = template.replace("\\" + BLANK, "\0").split(BLANK)
+    tokens: list[int] = []
+    for number, piece in enumerate(pieces):
+        text = piece.replace("\0", BLANK)
+        tokens += ([sampling.FREE] if number else []) + (
+            codec.encode(text, "--template").tolist() if text else []
+        )
+    return np.array(tokens, np.int32)
