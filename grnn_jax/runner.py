@@ -37,6 +37,8 @@ from grnn_jax.training import TrainState, init_train_state, make_train_step, tra
 from grnn_jax.workdir import build_model, open_workdir, validate
 
 PROFILED_STEPS = (10, 15)
+LARGE_FILE = 2**22
+"""Bytes of a file that may take a minute to read the first time."""
 
 
 class _Loop:
@@ -46,6 +48,9 @@ class _Loop:
         mesh = make_mesh()
         check_batch_size(config.batch_size, mesh)
         check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
+        path = Path(config.data)
+        if path.is_file() and path.stat().st_size >= LARGE_FILE:
+            logging.info("reading %s", path)
         opened = open_workdir(config, workdir)
         self.config, self.workdir, self.signals, self.mesh = config, workdir, signals, mesh
         self.codec: Codec = opened.codec

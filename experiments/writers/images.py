@@ -55,8 +55,8 @@ def to_folder(codec: ImagesCodec, folder: Path, num_samples: int) -> Target:
 
 
 def plot(codec: ImagesCodec, samples: list[Events], data: list[Events], path: Path) -> Path:
-    """Draws a grid; white is the brightest pixel of all, as data need not use every level."""
+    """Draws a grid; white is the brightest pixel of the data, which need not use every level."""
     images, others = ([brightness(codec, events) for events in each] for each in (samples, data))
-    brightest = np.nanmax([*images, *others]) or 1.0
+    brightest = np.nanmax(others or images) or 1.0
     images, others = ([image / brightest for image in each] for each in (images, others))
     return plot_images(path, images, others)

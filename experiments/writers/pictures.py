@@ -174,8 +174,9 @@ def plot_rasters(
     rows = max([len(items) for _, items in groups] + [1])
     size = (7 * len(groups), 1.2 + 0.22 * rows)
     figure, grid = plt.subplots(
-        1, len(groups), figsize=size, sharey=True, squeeze=False, layout="constrained"
-    )
+        1, len(groups), figsize=size, sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
     colors = plt.get_cmap("tab10" if len(classes) <= 10 else "tab20")
     for axes, (title, items) in zip(grid[0], groups, strict=True):
         for row, (times, marks) in enumerate(items):

@@ -77,15 +77,16 @@ def _sequences(
         names = [f"{label}[{i}]" for i in range(len(items))]
     if lengths is not None:
         longest = np.array([len(item) if item.ndim else 0 for item in items])
-        if (
-            lengths.shape != longest.shape
-            or not np.issubdtype(lengths.dtype, np.integer)
-            or (lengths < 0).any()
-            or (lengths > longest).any()
-        ):
+        if lengths.shape != longest.shape or not np.issubdtype(lengths.dtype, np.integer):
             raise InputError(
-                f"{label}_lengths: expected {len(items)} whole numbers, none longer than its "
-                f"sequence, got {lengths.dtype} {lengths.shape}"
+                f"{label}_lengths: expected {len(items)} whole numbers, "
+                f"got {lengths.dtype} {lengths.shape}"
+            )
+        bad = np.flatnonzero((lengths < 0) | (lengths > longest))
+        if len(bad):
+            raise InputError(
+                f"{label}_lengths[{bad[0]}]: expected a length from 0 to {longest[bad[0]]}, that "
+                f"of the sequence, got {lengths[bad[0]]}"
             )
         items = [item[:length] for item, length in zip(items, lengths.tolist(), strict=True)]
     return Sequences(names, items)

@@ -32,7 +32,8 @@ def read_midi(path: str | os.PathLike[str], frames_per_beat: int) -> UInt8[np.nd
     try:
         file = mido.MidiFile(path)
     except Exception as error:  # mido raises many kinds for a broken file.
-        raise InputError(f"{path} is not a readable MIDI file: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path} is not a readable MIDI file: {reason}") from error
     per_frame = (file.ticks_per_beat or TICKS_PER_BEAT) / frames_per_beat
     notes: list[tuple[int, int, int]] = []
     for track in file.tracks:

@@ -111,6 +111,13 @@ def _roll(roll: Any, name: str) -> np.ndarray:
         raise InputError(f"{name}: expected a roll [T, {NUM_KEYS}] or [T, 128], got {roll.shape}")
     if not np.issubdtype(roll.dtype, np.number) and roll.dtype != bool:
         raise InputError(f"{name}: expected numbers, got {roll.dtype}")
+    bad = ~(roll >= 0)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            f"{name}, row {row}, column {column}: expected a number of at least 0, "
+            f"got {roll[row, column]}"
+        )
     bits = roll > 0
     if roll.shape[1] == 128:
         outside = np.delete(bits, np.s_[LOWEST_PITCH : LOWEST_PITCH + NUM_KEYS], 1)

@@ -137,6 +137,16 @@ def _array(values: Any, width: int, name: str) -> Float[np.ndarray, "T C"]:
     except (TypeError, ValueError):
         array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != width:
-        what = "points [x, y]" if width == 2 else "rows [Δx, Δy, lifted]"
-        raise InputError(f"{name}: expected a list of {what}, all of them numbers")
+        kind, what = ("point", "[x, y]") if width == 2 else ("row", "[Δx, Δy, lifted]")
+        odd = [index for index, row in enumerate(values) if not _is_row(row, width)]
+        if odd:
+            name, values = f"{name}, {kind} {odd[0]}", values[odd[0]]
+        else:
+            what = f"a list of {kind}s {what}"
+        raise InputError(f"{name}: expected {what}, all of them numbers, got {values!r:.80}")
     return array
+
+
+def _is_row(row: Any, width: int) -> bool:
+    is_list = isinstance(row, list) and len(row) == width
+    return is_list and all(isinstance(number, int | float) for number in row)

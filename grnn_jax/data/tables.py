@@ -126,19 +126,20 @@ def read_table(
       InputError: the file cannot be read, a column is missing, or a cell is no finite number.
     """
     request = _Request(path, argument, numbers, texts or {}, may_be_empty, may_be_missing)
+    opener: Any = open
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
         if magic == _PARQUET_MAGIC:
             table = _read_parquet(request)
-        elif magic.startswith(_GZIP_MAGIC):
-            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as text:
-                table = _read_csv(request, text)
         else:
-            with open(path, encoding="utf-8-sig", newline="") as text:
+            opener = gzip.open if magic.startswith(_GZIP_MAGIC) else open
+            with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
                 table = _read_csv(request, text)
     except UnicodeDecodeError as error:
-        raise InputError(f"{argument}: {path} is not text in UTF-8: {error}") from error
+        with opener(path, "rb") as file:
+            line = next(n for n, line in enumerate(file, start=1) if not _is_utf8(line))
+        raise InputError(f"{path}, line {line}: not text in UTF-8: {error.reason}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is not a complete gzip file: {error}") from error
     except OSError as error:
@@ -185,9 +186,19 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
                     raise request.no_number(table, -1, name, cells[index])
                 values.append(value)
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from error
+        after = f", in the row after line {rows[-1]}" if rows else ""
+        where = f"{path}, line {reader.line_num}"
+        raise InputError(f"{where}: not valid CSV: {error}{after}") from error
     arrays = {name: np.array(values, np.float64) for name, values in numbers.items()}
     return Table(path, arrays, texts, np.array(rows, np.int64), "line")
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _parse(cell: str) -> float:

@@ -92,22 +92,24 @@ def _tunes(path: str, split: str, tunes: Any) -> Sequences:
             array = np.asarray(tune, np.float64)
         except (TypeError, ValueError):
             array = np.empty(0)
-        if array.ndim != 2 or not np.equal(array, np.round(array)).all():
+        # JSON may hold NaN and Infinity.
+        if array.ndim != 2 or not ((array == np.round(array)) & (np.abs(array) < 2**31)).all():
+            frame, pitches = _odd_frame(tune)
             raise InputError(
-                f"{name}, frame {_odd_frame(tune)}: expected whole MIDI pitches, as many as in the "
-                "first frame"
+                f"{name}, frame {frame}: expected whole MIDI pitches, as many as in the first "
+                f"frame, got {pitches!r:.80}"
             )
         names.append(name)
         items.append(array.astype(np.int64))
     return Sequences(names, items)
 
 
-def _odd_frame(tune: Any) -> int:
+def _odd_frame(tune: Any) -> tuple[int, Any]:
     """The first frame that is not a list of whole numbers, as long as the first one."""
     frames = tune if isinstance(tune, list) else []
     for number, frame in enumerate(frames):
         if not isinstance(frame, list) or len(frame) != len(frames[0]):
-            return number
-        if any(not isinstance(pitch, int | float) or pitch % 1 for pitch in frame):
-            return number
-    return 0
+            return number, frame
+        if any(not isinstance(p, int | float) or p % 1 or abs(p) >= 2**31 for p in frame):
+            return number, frame
+    return 0, tune

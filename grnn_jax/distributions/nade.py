@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, UInt8
 from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.distributions.bernoulli import bit_log_probs, draw_bits, encode_bits, initial_bias
+from grnn_jax.distributions.bits import bit_log_probs, bits_distribution, draw_bits, initial_bias
 from grnn_jax.distributions.chunked import cut_in_time
 
 ACTIVATIONS_LIMIT = 2**22
@@ -117,25 +117,6 @@ def nade(
         )
         return jnp.moveaxis(jax.lax.scan(body, units, rows)[1], 0, -1)
 
-    def sample(
-        key: Array,
-        params: Params,
-        hidden: Float[Array, "B H"],
-        *,
-        temperature: float | Array = 1.0,
-    ) -> UInt8[Array, "B D"]:
-        noise = jax.vmap(lambda row: jax.random.logistic(row, (size,)))(key)
-        return draw(params, hidden, noise, temperature)
-
-    def mode(params: Params, hidden: Float[Array, "... H"]) -> UInt8[Array, "... D"]:
-        return draw(params, hidden, jnp.zeros((*hidden.shape[:-1], size)), 0.0)
-
-    return Distribution(
-        init=init,
-        log_prob=cut_in_time(log_prob, size * num_units, activations_limit),
-        sample=sample,
-        mode=mode,
-        encode=encode_bits,
-        encoding_size=size,
-        event=jax.ShapeDtypeStruct((size,), jnp.uint8),
+    return bits_distribution(
+        size, init, cut_in_time(log_prob, size * num_units, activations_limit), draw
     )

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, UInt8
+from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey
 from grnn_jax.cells.products import dense
 from grnn_jax.cells.sites import neighbour_kernel, see_neighbours
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.distributions.bernoulli import bit_log_probs, draw_bits, encode_bits, initial_bias
+from grnn_jax.distributions.bits import independent_bits, initial_bias
 
 PERIOD = 12
 """Classes of distances that sites see the sums over: semitones of an octave."""
@@ -76,34 +76,7 @@ def tied_bernoulli(
             scores += dense(seen, params["input_kernel"], dtype)
         return scores[..., 0] + (params["site_bias"] if site_bias else 0)
 
-    def log_prob(
-        params: Params, hidden: Float[Array, "... H"], event: UInt8[Array, "... N"]
-    ) -> Float[Array, "..."]:
-        return bit_log_probs(logits(params, hidden), event).sum(-1)
-
-    def sample(
-        key: Array,
-        params: Params,
-        hidden: Float[Array, "B H"],
-        *,
-        temperature: float | Array = 1.0,
-    ) -> UInt8[Array, "B N"]:
-        noise = jax.vmap(lambda row: jax.random.logistic(row, (size,)))(key)
-        return draw_bits(logits(params, hidden), noise, temperature)
-
-    def mode(params: Params, hidden: Float[Array, "... H"]) -> UInt8[Array, "... N"]:
-        return (logits(params, hidden) > 0).astype(jnp.uint8)
-
-    return Distribution(
-        init=init,
-        log_prob=log_prob,
-        sample=sample,
-        mode=mode,
-        encode=encode_bits,
-        encoding_size=size,
-        event=jax.ShapeDtypeStruct((size,), jnp.uint8),
-        num_sites=size,
-    )
+    return independent_bits(size, init, logits, num_sites=size)
 
 
 def site_units(hidden_size: int, num_sites: int, with_input: bool) -> int:

@@ -7,7 +7,13 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, UInt8
 from grnn_jax.cells.products import dense
 from grnn_jax.cells.sites import neighbour_kernel, see_neighbours
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.distributions.bernoulli import bit_log_probs, draw_bits, encode_bits, initial_bias
+from grnn_jax.distributions.bits import (
+    bit_log_probs,
+    bits_distribution,
+    draw_bits,
+    encode_bits,
+    initial_bias,
+)
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.tied_bernoulli import PERIOD, site_units, split_sites, window_kernel
 
@@ -138,26 +144,10 @@ def tied_nade(
         bits = jax.lax.scan(body, jnp.zeros(noise.shape, jnp.float32), rows)[1]
         return jnp.moveaxis(bits, 0, -1)
 
-    def sample(
-        key: Array,
-        params: Params,
-        hidden: Float[Array, "B H"],
-        *,
-        temperature: float | Array = 1.0,
-    ) -> UInt8[Array, "B N"]:
-        noise = jax.vmap(lambda row: jax.random.logistic(row, (size,)))(key)
-        return draw(params, hidden, noise, temperature)
-
-    def mode(params: Params, hidden: Float[Array, "... H"]) -> UInt8[Array, "... N"]:
-        return draw(params, hidden, jnp.zeros((*hidden.shape[:-1], size)), 0.0)
-
-    return Distribution(
-        init=init,
-        log_prob=cut_in_time(log_prob, size * max(num_units, below.shape[-1] // size)),
-        sample=sample,
-        mode=mode,
-        encode=encode_bits,
-        encoding_size=size,
-        event=jax.ShapeDtypeStruct((size,), jnp.uint8),
+    return bits_distribution(
+        size,
+        init,
+        cut_in_time(log_prob, size * max(num_units, below.shape[-1] // size)),
+        draw,
         num_sites=size,
     )

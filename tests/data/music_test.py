@@ -104,7 +104,7 @@ def test_midi_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.mid", b"not midi", "a.mid is not a readable MIDI file"),
+        ("a.mid", b"not midi", r"a.mid is not a readable MIDI file: \w"),
         ("a.txt", b"x", "expected a .mat, .npz or MIDI file, or a folder of MIDI files, got"),
         ("a.mat", b"x", "a.mat is not a readable MATLAB file"),
         ("a.npz", b"x", "a.npz is not a valid"),
@@ -129,6 +129,12 @@ def test_wrong_rolls(tmp_path):
     np.savez(tmp_path / "b.npz", x=wide)
     with pytest.raises(InputError, match=r"b\.npz, x, row 2: a note lies outside"):
         load_splits(data=str(tmp_path / "b.npz"), **ROLL)
+    for value in (np.nan, -1):
+        odd = np.zeros((4, 88))
+        odd[3, 5] = value
+        np.savez(tmp_path / "c.npz", x=odd)
+        with pytest.raises(InputError, match=r"c\.npz, x, row 3, column 5: .* at least 0, got"):
+            load_splits(data=str(tmp_path / "c.npz"), **ROLL)
     write_midi(tmp_path / "a.mid", [np.zeros((3, 88), np.uint8)], 2)
     with pytest.raises(InputError, match="a.mid: there is no note"):
         load_splits(data=str(tmp_path / "a.mid"), **ROLL)
@@ -161,7 +167,8 @@ def test_voices(tmp_path):
         ("{}", "expected a list of tunes or an object with train"),
         ('{"train": 3}', "train: expected a list of tunes, got int"),
         ("[[[60, 61], [60]]]", "tune 0, frame 1: expected whole MIDI pitches"),
-        ("[[[61, 60], [60.5, 61]]]", "tune 0, frame 1: expected whole MIDI pitches"),
+        ("[[[61, 60], [60.5, 61]]]", "pitches, as many as in the first frame, got [60.5, 61]"),
+        ("[[[61, 60], [Infinity, 61]]]", "tune 0, frame 1: expected whole MIDI pitches"),
         ("[[[60, 61]], [[60, 130]]]", "tune 1, frame 0, voice 1: pitch 130 lies outside 21 .. 108"),
         ("[[[60, 61]], [[60, 61, 62]]]", "tune 1: expected 2 voices, got 3"),
     ],

@@ -99,11 +99,11 @@ def test_nothing_of_a_pickle_is_executed(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([[[[0, 1], [2]]]], r"drawing 0, stroke 0: expected a list of points \[x, y\]"),
-        ([STROKES, [[[0, 1, 2]]]], r"drawing 1, stroke 0: expected a list of points"),
+        ([[[[0, 1], [2]]]], r"drawing 0, stroke 0, point 1: expected \[x, y\], .* got \[2\]"),
+        ([STROKES, [[[0, 1, 2]]]], r"drawing 1, stroke 0, point 0: expected \[x, y\]"),
         ([STROKES, [[[0, 1]], []]], r"drawing 1, stroke 1: expected a list of points"),
-        ([[[0, 1]]], r"drawing 0: expected a list of rows \[Δx, Δy, lifted\]"),
-        ([[[0, 1, "a"]]], r"drawing 0: expected a list of rows"),
+        ([[[0, 1]]], r"drawing 0, row 0: expected \[Δx, Δy, lifted\], .* got \[0, 1\]"),
+        ([[[0, 1, "a"]]], r"drawing 0, row 0: .* got \[0, 1, 'a'\]"),
         ([ROWS, [[0, 1, 0], [0, 1, 2]]], r"drawing 1, row 1, pen: expected 0 .* got 2"),
         ([[[0, 1, 0], [float("nan"), 1, 0]]], r"row 1, Δx: expected a finite number, got nan"),
         ([7], "drawing 0: expected a list of strokes"),

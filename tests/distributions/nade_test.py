@@ -134,6 +134,8 @@ def test_mode_takes_the_likelier_bit_in_turn():
             other = event.copy()
             other[d] = 1 - other[d]
             assert conditional(params, row, event, d) > conditional(params, row, other, d)
+    alone = distribution.mode(params, jnp.float32(hidden[0]))
+    np.testing.assert_array_equal(alone, found[0])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
