@@ -34,7 +34,7 @@ from grnn_jax.sharding import (
 )
 from grnn_jax.signals import Signals
 from grnn_jax.training import TrainState, init_train_state, make_train_step, train_state_shardings
-from grnn_jax.workdir import build_model, open_workdir, validate
+from grnn_jax.workdir import build_model, held, open_workdir, validate
 
 PROFILED_STEPS = (10, 15)
 LARGE_FILE = 2**22
@@ -254,7 +254,12 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
         flags.FLAGS.mark_as_parsed()  # grain reads flags of its own.
     with Signals().noted() as signals:
         try:
-            with contextlib.closing(_Loop(config, Path(workdir), signals)) as loop:
+            with contextlib.ExitStack() as stack:
+                if jax.process_index() == 0:
+                    stack.enter_context(held(Path(workdir)))
+                loop = stack.enter_context(
+                    contextlib.closing(_Loop(config, Path(workdir), signals))
+                )
                 return _run(loop)
         except SaveError as error:
             raise RunError(str(error)) from error

@@ -22,7 +22,7 @@ from grnn_jax.evaluation import evaluate
 from grnn_jax.monitor import Monitor, read_metrics
 from grnn_jax.runner import RunError, train
 from grnn_jax.signals import Signals
-from grnn_jax.workdir import data_settings, load_run
+from grnn_jax.workdir import data_settings, held, load_run
 
 # A bit of everything that has a state.
 CONFIG = Config(
@@ -385,6 +385,18 @@ def test_wrong_workdirs(config, tmp_path):
     (tmp_path / "damaged" / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json: not valid JSON"):
         train(config, tmp_path / "damaged")
+
+
+def test_two_processes_do_not_train_in_one_workdir(config, tmp_path):
+    workdir = tmp_path / "run"
+    with (
+        held(workdir),
+        pytest.raises(InputError, match=rf"process {os.getpid()} trains in .*run already"),
+    ):
+        train(config, workdir)
+    assert not (workdir / "config.json").exists()
+    with held(workdir):  # Whoever held it has let go.
+        pass
 
 
 def test_a_run_that_never_began_does_not_own_the_workdir(config, tmp_path):

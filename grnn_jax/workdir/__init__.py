@@ -1,6 +1,7 @@
 """The directory of a run: its configuration, its codec, its data, and the model they describe."""
 
 from grnn_jax.workdir.build import build_model, choices, validate
+from grnn_jax.workdir.lock import held
 from grnn_jax.workdir.run import (
     Opened,
     Run,
@@ -17,6 +18,7 @@ __all__ = [
     "build_model",
     "choices",
     "data_settings",
+    "held",
     "load_run",
     "load_run_data",
     "open_workdir",

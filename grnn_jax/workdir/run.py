@@ -17,6 +17,7 @@ from grnn_jax.errors import InputError
 from grnn_jax.model import Model
 from grnn_jax.sharding import make_mesh, replicated
 from grnn_jax.workdir.build import build_model, sequence_options, validate
+from grnn_jax.workdir.lock import make_workdir
 
 CONFIG_FILE = "config.json"
 CODEC_FILE = "codec.json"
@@ -176,12 +177,7 @@ def open_workdir(config: Config, workdir: Path) -> Opened:
     Raises:
         InputError: the workdir is another run's, or the data cannot be used.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--workdir: cannot make {workdir}: {error.strerror}") from error
-    if not os.access(workdir, os.W_OK):
-        raise InputError(f"--workdir: {workdir} cannot be written to")
+    make_workdir(workdir)
     codec = None
     if (workdir / CONFIG_FILE).exists():
         path = workdir / CONFIG_FILE
