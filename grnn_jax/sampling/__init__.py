@@ -7,6 +7,7 @@ from grnn_jax.sampling.constrained import ConstrainedSamples, sample_masked
 from grnn_jax.sampling.constraint import (
     FREE,
     Constraint,
+    count_good_prefixes,
     count_sequences,
     enumerate_sequences,
     make_constraint,
@@ -37,6 +38,7 @@ __all__ = [
     "Samples",
     "beam_search",
     "compile_regex",
+    "count_good_prefixes",
     "count_sequences",
     "enumerate_sequences",
     "extend",

@@ -11,7 +11,8 @@ Three methods, which sample from different distributions:
     sample_particles sequential Monte Carlo: N masked samples side by side, resampled by their
                      weights. The estimate of P(C) is unbiased for every N; the sample chosen from
                      the N has distribution p(x | C) in the limit N → ∞.
-    sample_enumerated exactly p(x | C), by enumeration of C, where C is small.
+    sample_enumerated exactly p(x | C), by enumeration of the beginnings after which C is certain,
+                     where they are few.
 """
 
 import functools

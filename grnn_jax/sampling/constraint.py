@@ -100,14 +100,44 @@ def template(tokens: Sequence[int] | Int[AnyArray, " T"], num_classes: int) -> A
     return step_masks((array[:, None] == FREE) | (array[:, None] == np.arange(num_classes)))
 
 
+def free_states(constraint: Constraint) -> Bool[np.ndarray, "L1 S"]:
+    """True where a sequence in this state, with that many steps left, is a good prefix of C.
+
+    That is, all its continuations satisfy C, so that C has probability 1 from there on under any
+    model. Where sequences end that is only after the end, as they must end in time.
+
+    Reference: O. Kupferman, M. Y. Vardi, "Model checking of safety properties", Formal Methods in
+    System Design 19, 2001 (good and bad prefixes).
+    """
+    table = np.asarray(constraint.table)
+    free = [np.asarray(constraint.possible)[0]]
+    for _ in range(constraint.length):
+        free.append(free[-1][table].all(1))
+    return np.stack(free)
+
+
 def count_sequences(constraint: Constraint) -> float:
     """How many sequences satisfy the constraint (inf if too many for a float)."""
-    table, possible = np.asarray(constraint.table), np.asarray(constraint.possible)
-    final = np.arange(len(table)) == int(constraint.ended)
-    paths = possible[0].astype(np.float64)
+    whole = np.asarray(constraint.possible).copy()
+    whole[1:] = np.arange(whole.shape[1]) == int(constraint.ended)
+    return _count(constraint, whole)
+
+
+def count_good_prefixes(constraint: Constraint) -> float:
+    """How many shortest good prefixes there are (see `free_states`; inf as `count_sequences`).
+
+    A template without an end has as many as its blanks up to the last given token can be filled
+    in, whatever follows.
+    """
+    return _count(constraint, free_states(constraint))
+
+
+def _count(constraint: Constraint, whole: Bool[np.ndarray, "L1 S"]) -> float:
+    """How many ways lead from the first state to one that is whole; none goes on after one."""
+    table, paths = np.asarray(constraint.table), whole[0].astype(np.float64)
     with np.errstate(over="ignore"):
-        for _ in range(constraint.length):
-            paths = np.where(final, 1.0, paths[table].sum(1))
+        for at in whole[1:]:
+            paths = np.where(at, 1.0, paths[table].sum(1))
     return float(paths[0])
 
 
