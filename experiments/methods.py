@@ -19,8 +19,9 @@ BLANK = "_"
 OPTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "bias")
 """Flags that are options of the family's `sample`."""
 BATCH_SIZE = 256
+ENUMERATED_BATCH_SIZE = 4096
 FEW = 10_000
-"""Most sequences of a constraint that are enumerated without being asked for."""
+"""Most beginnings of samples that are enumerated without being asked for."""
 
 
 class Method(NamedTuple):
@@ -52,7 +53,7 @@ def define_flags() -> None:
     help = (
         "ancestral: draw from the model. beam: the most probable samples. stochastic_beam: "
         "different samples, drawn without replacement. Under --regex or --template: enumerate: "
-        "exactly the model given the constraint, if few samples satisfy it; particles: nearly "
+        "exactly the model given the constraint, if few beginnings decide it; particles: nearly "
         "so, whatever their number; masked: allowed symbols only, with weights. Empty: ancestral, "
         "under a constraint enumerate or else particles."
     )
@@ -93,10 +94,10 @@ def asked_method() -> str:
     if constraints and not method.constrained:
         able = ", ".join(n for n, m in METHODS.items() if m.constrained)
         raise InputError(f"--{constraints[0]} needs a --method of {able}, got {name}")
-    for other in {flag for m in METHODS.values() for flag in m.flags}:
-        if is_given(other) and other not in method.flags:
+    for other in sorted({flag for m in METHODS.values() for flag in m.flags}):
+        if experiment_flags.is_typed(other) and other not in method.flags:
             able = ", ".join(n for n, m in METHODS.items() if other in m.flags)
-            raise InputError(f"--{other} is for --method={able}, got {name}")
+            raise InputError(f"--{other} is for --method={able}, and has no effect on {name}")
     for flag in ("beam_width", "beam_groups", "num_particles"):
         if FLAGS[flag].value < 1:
             raise InputError(f"--{flag} must be at least 1, got {FLAGS[flag].value}")
@@ -118,6 +119,11 @@ def asked_method() -> str:
     if name == "beam" and FLAGS.beam_width % FLAGS.beam_groups:
         raise InputError(
             f"--beam_groups={FLAGS.beam_groups} must divide --beam_width={FLAGS.beam_width}"
+        )
+    if name == "beam" and (FLAGS.beam_groups > 1) != (FLAGS.diversity > 0):
+        raise InputError(
+            "--beam_groups above 1 and --diversity above 0 have an effect together only, got "
+            f"--beam_groups={FLAGS.beam_groups} --diversity={FLAGS.diversity:g}"
         )
     return name
 
@@ -233,9 +239,12 @@ def _beam(run, prefix, key, num_samples, length, default_length) -> Iterator[tup
         length_penalty=FLAGS.length_penalty, prefix=prefix,
     )  # fmt: skip
     beams = jax.tree.map(lambda leaf: leaf[0], beams)
-    # Groups one after another: the best of all of them first.
+    # Groups one after another: the best of all of them first, what several found once.
     best = np.argsort(-np.asarray(beams.scores), kind="stable")
-    best = best[np.asarray(beams.scores)[best] > -np.inf][:num_samples]
+    best = best[np.asarray(beams.scores)[best] > -np.inf]
+    events, mask = np.asarray(beams.events)[best], np.asarray(beams.mask)[best]
+    _, first = np.unique(np.where(mask, events, -1), axis=0, return_index=True)
+    best = best[np.sort(first)][:num_samples]
     beams = jax.tree.map(lambda leaf: leaf[best], beams)
     return _rows(beams, {"score": beams.scores})
 
@@ -245,7 +254,8 @@ def _stochastic_beam(run, prefix, key, num_samples, length, default_length) -> I
         run.model, run.params, key, num_samples, length or default_length, prefix=prefix
     )
     found = np.flatnonzero(np.asarray(beams.perturbed[0]) > -np.inf)
-    extras = {"log_inclusion": beams.log_inclusion[0][found], "weight": beams.weights[0][found]}
+    extras = {"log_inclusion": beams.log_inclusion, "log_weight": beams.log_weights}
+    extras = {name: values[0][found] for name, values in extras.items()}
     whole = beams._replace(threshold=beams.perturbed)
     return _rows(jax.tree.map(lambda leaf: leaf[0][found], whole), extras)
 
@@ -253,10 +263,12 @@ def _stochastic_beam(run, prefix, key, num_samples, length, default_length) -> I
 def _constrained(run, prefix, key, num_samples, length, default_length) -> Iterator[tuple]:
     allowed = constraint(run, length, default_length)
     name = asked_method()
-    if not FLAGS.method and sampling.count_sequences(allowed) <= FEW:
-        name = "enumerate"
-    for first in range(0, num_samples, BATCH_SIZE):
-        size = min(BATCH_SIZE, num_samples - first)
+    if not FLAGS.method and not experiment_flags.is_typed("num_particles"):
+        name = "enumerate" if sampling.count_good_prefixes(allowed) <= FEW else name
+    # Every batch enumerates anew.
+    batch_size = ENUMERATED_BATCH_SIZE if name == "enumerate" else BATCH_SIZE
+    for first in range(0, num_samples, batch_size):
+        size = min(batch_size, num_samples - first)
         arguments = (run.model, run.params, key, size, allowed)
         settings = {"prefix": prefix, "first_index": first}
         if name == "masked":
@@ -267,7 +279,8 @@ def _constrained(run, prefix, key, num_samples, length, default_length) -> Itera
             try:
                 samples = sampling.sample_enumerated(*arguments, **settings)
             except ValueError as error:
-                raise InputError(f"--method=enumerate: {error}") from error
+                hint = "--method=particles has no such limit"
+                raise InputError(f"--method=enumerate: {error}; {hint}") from error
         else:
             particles = sampling.sample_particles(
                 *arguments, **settings, num_particles=FLAGS.num_particles
@@ -279,9 +292,9 @@ def _constrained(run, prefix, key, num_samples, length, default_length) -> Itera
 def texts_by_method(run: Run, *, prefix: str, length: int | None, default_length: int) -> list[str]:
     """Draws text as --method says, in the form in which `write_samples` writes it.
 
-    With --log_probs each JSON object has what belongs to the method too: score (beam);
-    log_inclusion and weight (stochastic_beam); log_weight (masked); log_evidence (particles,
-    enumerate), all natural logarithms but weight.
+    With --log_probs each JSON object has what belongs to the method too, natural logarithms all of
+    them: score (beam); log_inclusion and log_weight (stochastic_beam); log_weight (masked);
+    log_evidence (particles, enumerate).
 
     Args:
         run: a trained model of text.
@@ -296,8 +309,8 @@ def texts_by_method(run: Run, *, prefix: str, length: int | None, default_length
         InputError: flags do not fit the run.
     """
     codec, method = run.codec, asked_method()
-    if run.model.distribution.logits is None:
-        raise InputError(f"--method={method} is for output distributions of tokens")
+    if codec.end is None and experiment_flags.is_typed("length_penalty"):
+        raise InputError("--length_penalty is for samples that end, and those of this run do not")
     start = codec.encode(prefix, "--prefix") if prefix else np.zeros(0, np.int32)
     draw = METHODS[method].draw
     assert draw is not None
@@ -331,11 +344,11 @@ def log_lengths(lengths: Sequence[int], which: str = "") -> None:
 
 
 METHODS = {
-    "ancestral": Method(None, (*OPTIONS, "repetition_penalty", "stop")),
+    "ancestral": Method(None, (*OPTIONS, "repetition_penalty", "stop", "seed")),
     "beam": Method(_beam, ("beam_width", "length_penalty", "beam_groups", "diversity")),
-    "stochastic_beam": Method(_stochastic_beam),
-    "masked": Method(_constrained, ("temperature",), constrained=True),
-    "particles": Method(_constrained, ("num_particles",), constrained=True),
-    "enumerate": Method(_constrained, constrained=True),
+    "stochastic_beam": Method(_stochastic_beam, ("seed",)),
+    "masked": Method(_constrained, ("temperature", "seed"), constrained=True),
+    "particles": Method(_constrained, ("num_particles", "seed"), constrained=True),
+    "enumerate": Method(_constrained, ("seed",), constrained=True),
 }
 """By the value of --method."""

@@ -29,7 +29,7 @@ from grnn_jax.sampling.beams import (
     end_classes,
     no_history,
 )
-from grnn_jax.sampling.constraint import Constraint
+from grnn_jax.sampling.constraint import Constraint, check_constraint
 from grnn_jax.sampling.settings import check_counts
 from grnn_jax.sampling.state import start
 
@@ -93,6 +93,7 @@ def sample_masked(
         ValueError: for an argument outside its range.
     """
     check_counts(num_samples=num_samples)
+    check_constraint(model, params, constraint)
     if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     begun = start(

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Int
+from grnn_jax.array_types import AnyArray, Array, Bool, Int, Params
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
-from grnn_jax.sampling.beams import check_tokens_model
+from grnn_jax.sampling.settings import check_tokens_model
 
 FREE = -1
 """A position of a template that any token may take."""
@@ -72,6 +73,18 @@ def make_constraint(model: Model, automaton: Automaton, length: int) -> Constrai
     return Constraint(
         jnp.asarray(table, jnp.int32), jnp.asarray(np.stack(possible)), jnp.int32(ended)
     )
+
+
+def check_constraint(model: Model, params: Params, constraint: Constraint) -> None:
+    """Raises ValueError unless the constraint is over the tokens of the model."""
+    check_tokens_model(model, "a constraint")
+    assert model.distribution.token_table is not None
+    table = jax.eval_shape(model.distribution.token_table, params["distribution"])
+    given = constraint.table.shape[1]
+    if given != table.shape[0]:
+        raise ValueError(
+            f"constraint must be over the {table.shape[0]} tokens of the model, got {given}"
+        )
 
 
 def step_masks(allowed: Bool[AnyArray, "T V"]) -> Automaton:

@@ -11,7 +11,12 @@ from grnn_jax.model import Carry, Model
 from grnn_jax.sampling.ancestral import sample
 from grnn_jax.sampling.beams import class_log_probs
 from grnn_jax.sampling.constrained import ConstrainedSamples
-from grnn_jax.sampling.constraint import Constraint, count_good_prefixes, free_states
+from grnn_jax.sampling.constraint import (
+    Constraint,
+    check_constraint,
+    count_good_prefixes,
+    free_states,
+)
 from grnn_jax.sampling.settings import check_counts
 from grnn_jax.sampling.state import SampleState, sequence_keys, start
 
@@ -60,6 +65,7 @@ def sample_enumerated(
         ValueError: if C has more than `limit` good prefixes.
     """
     check_counts(num_samples=num_samples, limit=limit)
+    check_constraint(model, params, constraint)
     count = count_good_prefixes(constraint)
     if count > limit:
         raise ValueError(

@@ -51,8 +51,13 @@ def test_masked_samples_are_weighted_to_the_constrained_model(setting):
     assert sum(weights.get(word, 0) * q[i] for i, word in enumerate(words)) <= p.sum() * 1.00001
     enumerable.assert_frequencies(drawn, words, q)
     assert np.abs(q - p / p.sum()).sum() > 0.1  # Not the conditioned distribution.
-    estimate = np.exp(np.asarray(samples.log_weights, np.float64))
-    assert abs(estimate.mean() - p.sum()) < 4 * estimate.std() / np.sqrt(count)
+    hot = sampling.sample_masked(
+        model, params, jax.random.key(0), count, constraint, temperature=1.7
+    )
+    for each in (samples, hot):
+        estimate = np.exp(np.asarray(each.log_weights, np.float64))
+        assert abs(estimate.mean() - p.sum()) < 4 * estimate.std() / np.sqrt(count)
+    assert (np.asarray(hot.events) != np.asarray(samples.events)).any()
     rescored = enumerable.nats(model, params, drawn[:40], LENGTH)
     np.testing.assert_allclose(samples.log_probs.sum(1)[:40], rescored, rtol=1e-4, atol=1e-5)
     part = sampling.sample_masked(
