@@ -58,7 +58,7 @@ def test_constraints_hold_and_give_the_same_evidence(run):
     # What follows the last given word is drawn freely, so that nine ways decide it all.
     open_end = ["--workdir=words", "--template=old _ sat_______", "--num_samples=9"]
     exact = records(run, *open_end)
-    assert all(re.match("old .+ sat", r["text"]) and r["num_events"] == 12 for r in exact)
+    assert all(re.match("(?s)old .+ sat", r["text"]) and r["num_events"] == 12 for r in exact)
     assert len({r["text"] for r in exact}) > 1 and len({r["log_evidence"] for r in exact}) == 1
     closed = records(run, "--workdir=words", "--template=old _ sat", "--method=enumerate")
     assert exact[0]["log_evidence"] == pytest.approx(closed[0]["log_evidence"], rel=1e-5)
