@@ -122,10 +122,8 @@ def check_counts(**counts: int) -> None:
 def check_tokens_model(model: Model, name: str) -> None:
     """Names what the model's output distribution does not have, and the distribution."""
     if model.distribution.logits is None:
-        maker = getattr(model.distribution.init, "__qualname__", "another").partition(".")[0]
-        raise ValueError(
-            f"{name} needs an output distribution of tokens (with logits), got {maker.lstrip('_')}"
-        )
+        got = model.distribution.name
+        raise ValueError(f"{name} needs an output distribution of tokens (with logits), got {got}")
 
 
 def _check_range(name: str, value: Any, suits: Callable, expected: str) -> None:
