@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from grnn_jax import cells, unroll
 from grnn_jax.array_types import DType
-from grnn_jax.cells.products import cast_kernel, dense, heads_einsum, outer_sum
+from grnn_jax.cells.products import cast_kernel, dense, heads_einsum, outer_sums
 
 PASSES = ("forward", "forward + backward")
 
@@ -94,7 +94,7 @@ def compile_limit(case: Case) -> dict[str, Program] | None:
         hidden_rows = hidden.reshape(-1, num_heads, width)
         gate_rows = gates.reshape(-1, num_heads, columns)
         if num_heads == 1:
-            d_kernel = outer_sum(hidden_rows[:, 0], gate_rows[:, 0])
+            d_kernel = outer_sums(hidden_rows[:, 0], [gate_rows[:, 0]])
         else:
             d_kernel = heads_einsum("and,ank->ndk", hidden_rows, gate_rows)
         return one_after_another(kernel, hidden), d_hidden, d_kernel

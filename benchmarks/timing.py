@@ -104,13 +104,18 @@ def _cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
+def num_cores() -> int:
+    """The cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """The CPU model, the cores this process may use, and the load before the measurement."""
-    affinity = getattr(os, "sched_getaffinity", None)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "cpu": _cpu_model(),
-        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "cores": num_cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "load_average": load,
     }

@@ -9,8 +9,9 @@ H -> V, mean cross-entropy over the B·T events in float32, gradient, Adam (1e-3
 1e-8). All start from the same weights and see the same random tokens, from a zero state:
 
     grnn_jax   likelihood.event_log_probs from a carried state (mask and reset included, as its
-               trainer uses it), engines fused and scan; its input projection of tokens projects
-               the V rows of the embedding table and gathers, which is the same function
+               trainer uses it), engines auto and scan; on a CPU the rows are shared by as many
+               virtual devices as its trainer takes, see --devices; its input projection of tokens
+               projects the V rows of the embedding table and gathers, which is the same function
     flax       nnx.Embed, nnx.RNN(OptimizedLSTMCell | GRUCell | SimpleCell), nnx.Linear,
                nnx.Optimizer under nnx.jit
     haiku      hk.Embed, hk.dynamic_unroll(LSTM | GRU | VanillaRNN with tanh), hk.Linear. Its GRU
@@ -36,16 +37,20 @@ the whole run (compilation included) and over the steps after the second one, bo
 library needs once it is started; and the size of XLA's temporary buffers.
 """
 
+import itertools
 import json
 import subprocess
 import sys
 from typing import Any
 
+import jax
 import peers
 import timing
 from absl import app, flags, logging
 from peers.base import GATES, ModelConfig, TrainStep, random_batch, random_weights
 from peers.base import INPUTS as INPUT_KINDS
+
+from grnn_jax.sharding import useful_cpu_devices
 
 CELLS = flags.DEFINE_list("cells", ["lstm", "gru", "elman"], "Cells: lstm, gru, elman.")
 SIZES = flags.DEFINE_list("sizes", ["128", "256", "512", "1024"], "Hidden sizes H.")
@@ -53,7 +58,12 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Sequences B in a batch.", l
 LENGTH = flags.DEFINE_integer("length", 128, "Time steps T in a sequence.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds; each times everything once.", lower_bound=1)
 PEERS = flags.DEFINE_list("peers", list(peers.PEERS), "Libraries; the first is the reference.")
-ENGINES = flags.DEFINE_list("engines", ["fused", "scan"], "Engines of grnn_jax.")
+ENGINES = flags.DEFINE_list("engines", ["auto", "scan"], "Engines of grnn_jax.")
+DEVICES = flags.DEFINE_list(
+    "devices",
+    ["auto"],
+    "CPU devices that share the rows in grnn_jax: numbers, or auto.",
+)
 DTYPES = flags.DEFINE_list("dtypes", ["float32"], "Compute dtypes: float32, bfloat16.")
 INPUTS = flags.DEFINE_list("inputs", ["tokens"], "Inputs of the layer: tokens, dense, layer.")
 MEMORY = flags.DEFINE_boolean("memory", True, "Also measure peak memory.")
@@ -63,6 +73,11 @@ CHILD = flags.DEFINE_string("child", None, "Internal: measures memory of one imp
 flags.register_validator("cells", lambda v: set(v) <= set(GATES), "must name lstm, gru, elman")
 flags.register_validator(
     "sizes", lambda v: all(s.isdecimal() and int(s) > 0 for s in v), "must be positive integers"
+)
+flags.register_validator(
+    "devices",
+    lambda v: v and all(d == "auto" or (d.isdecimal() and int(d) > 0) for d in v),
+    "must be auto or positive integers",
 )
 flags.register_validator(
     "peers", lambda v: v and set(v) <= set(peers.PEERS), f"must name some of {list(peers.PEERS)}"
@@ -93,10 +108,22 @@ def variants() -> dict[str, dict[str, str]]:
                 print(f"skipped {key} in {dtype}: float32 only")
                 continue
             suffix = "" if dtype == "float32" else f", {dtype}"
-            for engine in ENGINES.value if key == "grnn_jax" else [""]:
-                name = f"{label} {engine}".strip() + suffix
-                found[name] = {"key": key, "engine": engine, "dtype": dtype}
+            if key != "grnn_jax":
+                found[label + suffix] = {"key": key, "dtype": dtype}
+                continue
+            for engine, devices in itertools.product(ENGINES.value, DEVICES.value):
+                on = "" if devices == "auto" else f", {devices} device(s)"
+                variant = {"key": key, "dtype": dtype, "engine": engine, "devices": devices}
+                found[f"{label} {engine}{on}{suffix}"] = variant
     return found
+
+
+def num_devices(variant: dict[str, str], size: int, batch_size: int) -> int:
+    """The CPU devices of a variant."""
+    devices = variant.get("devices", "1")
+    if devices != "auto":
+        return int(devices)
+    return useful_cpu_devices(timing.num_cores(), size, batch_size, batch_size)
 
 
 def build(
@@ -109,7 +136,8 @@ def build(
         num_classes=classes,
         inputs=inputs,
         dtype=variant["dtype"],
-        engine=variant["engine"] or "auto",
+        engine=variant.get("engine", "auto"),
+        num_devices=num_devices(variant, size, shape[0]),
     )
     module = peers.load(variant["key"])
     return module.train_step(config, random_weights(config), *random_batch(config, *shape))
@@ -240,6 +268,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
+    most = max(timing.num_cores(), *(int(d) for d in ["1", *DEVICES.value] if d != "auto"))
+    jax.config.update("jax_num_cpu_devices", most)
     if CHILD.value is not None:
         run_child(json.loads(CHILD.value))
         return

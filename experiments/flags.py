@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from grnn_jax.config import FIELDS, SECTIONS, Config
 from grnn_jax.distributions import DISTRIBUTIONS
 from grnn_jax.errors import InputError, RunError
-from grnn_jax.sharding import initialize_distributed
+from grnn_jax.sharding import initialize_distributed, useful_cpu_devices
 from grnn_jax.workdir import choices
 
 FLAGS = flags.FLAGS
@@ -52,7 +52,12 @@ def define_machine(distributed: bool = True) -> None:
         distributed: True to define those of several processes.
     """
     flags.DEFINE_string("workdir", DEFAULT_WORKDIR, "Directory that holds everything of a run.")
-    flags.DEFINE_integer("num_cpu_devices", 0, "Virtual CPU devices; 0: the backend's devices.")
+    flags.DEFINE_integer(
+        "num_cpu_devices",
+        0,
+        "Virtual CPU devices, which share the rows of a batch; 0: in training as many as help on "
+        "this machine, else what JAX is set to.",
+    )
     names = ["workdir", "num_cpu_devices"]
     if distributed:
         flags.DEFINE_string("coordinator_address", "", "host:port of process 0 of several.")
@@ -110,13 +115,25 @@ def start_devices() -> None:
     """Sets up the devices and the processes, before the backend starts."""
     if FLAGS.num_cpu_devices < 0:
         raise InputError(f"--num_cpu_devices must be at least 0, got {FLAGS.num_cpu_devices}")
-    if FLAGS.num_cpu_devices:
-        jax.config.update("jax_num_cpu_devices", FLAGS.num_cpu_devices)
+    num_devices = FLAGS.num_cpu_devices or _default_cpu_devices()
+    if num_devices:
+        jax.config.update("jax_num_cpu_devices", num_devices)
     if "coordinator_address" in FLAGS:
         initialize_distributed(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
     if not jax.config.jax_compilation_cache_dir:
         cache = Path.home() / ".cache" / "grnn_jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def _default_cpu_devices() -> int:
+    """The devices that training takes where nobody said how many; 0 leaves it to JAX."""
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    chosen = chosen or jax.config.jax_num_cpu_devices > 0
+    if chosen or "batch_size" not in FLAGS or FLAGS.num_processes > 1:
+        return 0
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return useful_cpu_devices(cores, FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size)
 
 
 def help_text(description: str) -> str:

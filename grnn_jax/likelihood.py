@@ -12,7 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Callable, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import (
+    AnyArray,
+    Array,
+    Bool,
+    Callable,
+    Float,
+    Int,
+    Params,
+    PRNGKey,
+    PyTree,
+)
 from grnn_jax.model import Carry, Model, token_table_with_start
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import dropout_index
@@ -27,6 +37,7 @@ def event_log_probs(
     batch: Any,
     *,
     key: PRNGKey | None = None,
+    first_row: int | Int[Array, ""] = 0,
     conditioning: Float[AnyArray, "..."] | None = None,
 ) -> tuple[Float[Array, "B T"], Carry]:
     r"""Log-probability of every event of a window, given all events before it.
@@ -45,6 +56,8 @@ def event_log_probs(
         batch: events [B, T, ...], mask [B, T] (events that count; the others are padding or
             context) and reset [B, T], as a `grnn_jax.data.Batch`.
         key: switches dropout on, and seeds it.
+        first_row: number of the first row in the whole batch, where these rows are a part of it:
+            dropout draws by the row's number.
         conditioning: vectors that move the initial state, if the model has conditioning.
 
     Returns:
@@ -52,7 +65,16 @@ def event_log_probs(
         window.
     """
     read = model.distribution.log_prob
-    return event_statistics(model, params, carry, batch, read, key=key, conditioning=conditioning)
+    return event_statistics(
+        model,
+        params,
+        carry,
+        batch,
+        read,
+        key=key,
+        first_row=first_row,
+        conditioning=conditioning,
+    )
 
 
 def event_statistics(
@@ -63,6 +85,7 @@ def event_statistics(
     read: Callable[[Params, Array, PyTree], PyTree],
     *,
     key: PRNGKey | None = None,
+    first_row: int | Int[Array, ""] = 0,
     conditioning: Float[AnyArray, "..."] | None = None,
 ) -> tuple[PyTree, Carry]:
     r"""What the model says of every event of a window, given all events before it.
@@ -77,6 +100,7 @@ def event_statistics(
         read: (params of the distribution, hidden [T, B, H], events [T, B, ...]) -> arrays [T, B]:
             the log_prob of the distribution, its entropy, ….
         key: switches dropout on, and seeds it.
+        first_row: number of the first row in the whole batch.
         conditioning: vectors that move the initial state.
 
     Returns:
@@ -95,7 +119,7 @@ def event_statistics(
     if model.distribution.token_table is not None:
         table, start_row = token_table_with_start(model.distribution, params)
         previous = jnp.where(started, previous, start_row)
-    index = None if key is None else dropout_index(batch_size, length, reset)
+    index = None if key is None else dropout_index(batch_size, length, reset, first_row)
 
     def chunk(state: PyTree, window: tuple) -> tuple[PyTree, PyTree]:
         events, previous, started, mask, reset, index = window

@@ -74,7 +74,7 @@ class _Loop:
         shapes = jax.eval_shape(init)
         self.shardings = train_state_shardings(shapes, mesh)
         self.train_step = jax.jit(
-            make_train_step(model, optimizer, config),
+            make_train_step(model, optimizer, config, mesh),
             donate_argnums=0,
             out_shardings=(self.shardings, replicated(mesh)),
         )

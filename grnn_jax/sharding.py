@@ -5,8 +5,10 @@ and rules that name them shard parameters too; nothing else has to change, becau
 step is one `jit` over global arrays and XLA inserts the collectives.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,9 @@ Rules = Sequence[tuple[str, P]]
 
 # Regular expression on the path of a parameter -> how it is split. The first match counts.
 REPLICATED: Rules = ((r".*", P()),)
+
+CPU_DEVICES_HIDDEN_SIZE = 512
+CPU_DEVICE_ROWS = 8
 
 
 def initialize_distributed(coordinator_address: str, num_processes: int, process_id: int) -> None:
@@ -59,6 +64,30 @@ def initialize_distributed(coordinator_address: str, num_processes: int, process
             f"--coordinator_address={coordinator_address}: process {process_id} of "
             f"{num_processes} could not join the others: {reason}"
         ) from error
+
+
+def useful_cpu_devices(
+    num_cores: int, hidden_size: int, batch_size: int, eval_batch_size: int
+) -> int:
+    """How many virtual CPU devices make a training step faster, from what was measured.
+
+    A loop over time uses one core but for its larger products, so that devices with a part of the
+    rows each use more of them, see benchmarks/RESULTS.md.
+
+    Args:
+        num_cores: cores that this process may use.
+        hidden_size: H; wider than `CPU_DEVICES_HIDDEN_SIZE` the products alone fill the cores.
+        batch_size: rows of a batch, at least `CPU_DEVICE_ROWS` for each device.
+        eval_batch_size: rows of a batch in an evaluation, which the devices must divide too.
+
+    Returns:
+        The number of devices, 1 where more do not help.
+    """
+    if hidden_size > CPU_DEVICES_HIDDEN_SIZE:
+        return 1
+    common = math.gcd(batch_size, eval_batch_size)
+    most = min(num_cores, batch_size // CPU_DEVICE_ROWS)
+    return max((n for n in range(1, most + 1) if common % n == 0), default=1)
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -174,6 +203,43 @@ def place(tree: PyTree, shardings: PyTree) -> PyTree:
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
     return jax.tree.map(put, tree, shardings)
+
+
+def value_and_grad_over_rows(loss_fn: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """`jax.value_and_grad` of a sum over the rows of a batch, every device with its own rows.
+
+    The devices run the whole loss and its gradient without a word to each other, and add up what
+    they found once at the end. On a CPU this is how the loop over time uses several cores: within
+    one device its elementwise steps run on one.
+
+    Args:
+        loss_fn: (params, shared, rows, first_row) -> (loss, aux): the part of the sum that belongs
+            to these rows, numbered from `first_row`, and a tree of arrays with one entry a row.
+        mesh: mesh with the axis "data", whose devices divide the rows; None for one device.
+
+    Returns:
+        Function (params, shared, rows) -> ((loss, aux), gradient with respect to params). Arrays of
+        params and shared are whole on every device; those of rows, and of aux, are split.
+    """
+    compute = jax.value_and_grad(loss_fn, has_aux=True)
+    if mesh is None or mesh.size == 1:
+        return lambda params, shared, rows: compute(params, shared, rows, 0)
+
+    def compute_part(params: PyTree, shared: PyTree, rows: PyTree) -> tuple:
+        num_rows = jax.tree.leaves(rows)[0].shape[0]
+        first_row = jax.lax.axis_index("data") * num_rows
+        (loss, aux), grads = compute(params, shared, rows, first_row)
+        loss, grads = jax.lax.psum((loss, grads), "data")
+        return (loss, aux), grads
+
+    # What a custom gradient returns is not known to be equal on all devices before the sum.
+    return jax.shard_map(
+        compute_part,
+        mesh=mesh,
+        in_specs=(P(), P(), P("data")),
+        out_specs=((P(), P("data")), P()),
+        check_vma=False,
+    )
 
 
 def make_agree(mesh: Mesh) -> Callable[[int], jax.Array]:

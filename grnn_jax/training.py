@@ -22,6 +22,7 @@ from grnn_jax.sharding import (
     batch_sharding,
     replicated,
     tree_shardings,
+    value_and_grad_over_rows,
 )
 
 
@@ -136,7 +137,10 @@ def update_average(average: PyTree, params: PyTree, decay: float, updates: Array
 
 
 def make_train_step(
-    model: Model, optimizer: optax.GradientTransformation, config: Config
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     r"""Makes the training step.
 
@@ -151,6 +155,7 @@ def make_train_step(
         model: the model.
         optimizer: the gradient method.
         config: dropout, accumulation and averaging are read.
+        mesh: the devices that share the rows of a batch; None for one device.
 
     Returns:
         Pure function (state, batch) -> (state, metrics). Metrics are scalars: nats (their sum),
@@ -164,12 +169,18 @@ def make_train_step(
         num_events = jnp.sum(batch.mask, dtype=jnp.int32)
         start = jax.lax.stop_gradient(state.carry)
 
-        def loss_fn(params: PyTree) -> tuple[Array, tuple[Array, Any]]:
-            log_probs, carry = likelihood.event_log_probs(model, params, start, batch, key=key)
-            nats = -jnp.sum(log_probs)
-            return nats / batch.mask.size, (nats, carry)
+        def loss_fn(
+            params: PyTree, key: Array | None, rows: tuple[PyTree, Batch], first_row: Array | int
+        ) -> tuple[Array, PyTree]:
+            log_probs, carry = likelihood.event_log_probs(
+                model, params, *rows, key=key, first_row=first_row
+            )
+            return -jnp.sum(log_probs) / num_steps, carry
 
-        (_, (nats, carry)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        num_steps = batch.mask.size
+        value_and_grad = value_and_grad_over_rows(loss_fn, mesh)
+        (loss, carry), grads = value_and_grad(state.params, key, (start, batch))
+        nats = loss * num_steps
         loss = nats / jnp.maximum(num_events, 1)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         updates = jax.tree.map(lambda update: update * state.learning_rate_scale, updates)

@@ -211,6 +211,35 @@ def test_chunks_change_nothing(chunk_size):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dropout_per", ["step", "sequence"])
+def test_rows_of_a_batch_draw_the_masks_of_the_whole_batch(dropout_per):
+    cell = cells.stack(
+        [cells.tied(cells.zoneout(cells.lstm(2), 0.5), 3, input_window=1), cells.gru(4)],
+        dropout=0.5,
+        dropout_per=dropout_per,
+        recurrent_dropout=0.5,
+    )
+    model = make_model(cell, distributions.bernoulli(3))
+    params = perturb(model.init(jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    events = rng.integers(0, 2, (4, 6, 3)).astype(np.uint8)
+    mask, reset = np.ones((4, 6), bool), rng.random((4, 6)) < 0.3
+    key = jax.random.key(1)
+
+    @jax.jit
+    def log_probs(events, mask, reset, first_row):
+        carry = model.initial_state(params, len(events))
+        batch = events, mask, reset
+        return event_log_probs(model, params, carry, batch, key=key, first_row=first_row)[0]
+
+    whole = log_probs(events, mask, reset, 0)
+    for first in (0, 2):
+        part = slice(first, first + 2)
+        rows = log_probs(events[part], mask[part], reset[part], first)
+        np.testing.assert_allclose(rows, whole[part], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(log_probs(events[2:], mask[2:], reset[2:], 0), whole[2:])
+
+
 def test_conditioning_moves_the_initial_state():
     cell = cells.stack([cells.lstm(4, learned_initial_state=True), cells.gru(3)])
     model = make_model(cell, distributions.categorical(5), conditioning_size=2)

@@ -42,6 +42,24 @@ def test_batch_size_must_fit_the_devices():
 
 
 @pytest.mark.parametrize(
+    ("num_cores", "hidden_size", "batch_size", "eval_batch_size", "expected"),
+    [
+        (2, 128, 64, 64, 2),
+        (1, 128, 64, 64, 1),
+        (16, 512, 64, 64, 8),  # 8 rows each
+        (2, 1024, 64, 64, 1),  # the products use all cores
+        (2, 128, 12, 64, 1),
+        (4, 128, 66, 64, 2),
+        (2, 128, 64, 1, 1),
+        (3, 128, 65, 65, 1),
+    ],
+)
+def test_cpu_devices_divide_the_rows(num_cores, hidden_size, batch_size, eval_batch_size, expected):
+    sizes = hidden_size, batch_size, eval_batch_size
+    assert sharding.useful_cpu_devices(num_cores, *sizes) == expected
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("", 2, 0), "--coordinator_address"),

@@ -35,6 +35,7 @@ class ModelConfig:
     inputs: str = "tokens"  # one of INPUTS
     dtype: str = "float32"
     engine: str = "auto"  # grnn_jax only
+    num_devices: int = 1  # grnn_jax only
     learning_rate: float = 1e-3
     b1: float = 0.9
     b2: float = 0.999

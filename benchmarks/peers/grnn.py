@@ -1,10 +1,11 @@
 """grnn_jax: one-layer model over a categorical distribution with an embedding of size H.
 
 The loss is the mean of `likelihood.event_log_probs`, from a carried state whose last event is the
-first token of the row: the way the trainer computes it, mask and reset included. optax.adam in one
-jax.jit with parameters and optimiser state donated. Dense inputs go through `unroll` and
-`log_prob` of the distribution, as from Python. In bfloat16 matmuls take bfloat16 inputs,
-state and loss stay float32.
+first token of the row: the way the trainer computes it, mask and reset included, and with the rows
+of the batch on as many CPU devices as the configuration says, by the trainer's own function.
+optax.adam in one jax.jit with parameters and optimiser state donated. Dense inputs go through
+`unroll` and `log_prob` of the distribution, as from Python. In bfloat16 matmuls take bfloat16
+inputs, state and loss stay float32.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,14 @@ import numpy as np
 import grnn_jax
 from grnn_jax import likelihood
 from grnn_jax.data.batch import Batch
+from grnn_jax.sharding import (
+    batch_sharding,
+    make_mesh,
+    replicated,
+    value_and_grad_over_rows,
+)
 from peers.base import ModelConfig, TrainStep, Weights, flat_gates
-from peers.jax_common import adam, compile_step, start
+from peers.jax_common import adam, compile_update, start
 
 __all__ = ["SUPPORTS_BFLOAT16", "samplers", "start", "train_step"]
 
@@ -91,11 +98,11 @@ def train_step(config: ModelConfig, weights: Weights, inputs: Any, targets: Any)
     carry = model.initial_state(params, len(targets))
     carry = carry._replace(event=jnp.asarray(inputs[:, 0]), started=jnp.ones(len(targets), bool))
 
-    def loss_fn(params: Any, carry: Any, batch: Batch) -> jax.Array:
-        log_probs, _ = likelihood.event_log_probs(model, params, carry, batch)
-        return -log_probs.sum() / batch.mask.sum()
+    def loss_fn(params: Any, _: None, rows: Any, first_row: Any) -> tuple[jax.Array, None]:
+        log_probs, _ = likelihood.event_log_probs(model, params, *rows)
+        return -log_probs.sum() / targets.size, None
 
-    return compile_step(loss_fn, params, adam(config), carry, batch)
+    return compile_over_devices(loss_fn, params, config, (carry, batch))
 
 
 def train_step_dense(config: ModelConfig, weights: Weights, inputs: Any, targets: Any) -> TrainStep:
@@ -112,14 +119,36 @@ def train_step_dense(config: ModelConfig, weights: Weights, inputs: Any, targets
     if config.inputs == "layer":
         params["scale"] = weights.scale
 
-    def loss_fn(params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
+    num_events = targets.size
+
+    def loss_fn(params: Any, _: None, rows: Any, first_row: Any) -> tuple[jax.Array, None]:
+        inputs, targets = rows
         if config.inputs == "layer":
             inputs = inputs * params["scale"]
         state = cell.initial_state(params["cell"], len(inputs))
         hidden, _ = grnn_jax.unroll(cell, params["cell"], inputs, state, engine=config.engine)
-        return -distribution.log_prob(params["output"], hidden, targets).mean()
+        log_probs = distribution.log_prob(params["output"], hidden, targets)
+        return -log_probs.sum() / num_events, None
 
-    return compile_step(loss_fn, params, adam(config), inputs, targets)
+    return compile_over_devices(loss_fn, params, config, (inputs, targets))
+
+
+def compile_over_devices(
+    loss_fn: Callable[..., Any], params: Any, config: ModelConfig, rows: Any
+) -> TrainStep:
+    """The compiled step; every CPU device takes its part of the rows."""
+    num_rows = len(jax.tree.leaves(rows)[0])
+    mesh = make_mesh(jax.devices()[: config.num_devices])
+    if num_rows % mesh.size:
+        mesh = make_mesh(jax.devices()[:1])
+    value_and_grad = value_and_grad_over_rows(loss_fn, mesh)
+
+    def mean_and_grad(params: Any, *rows: Any) -> tuple[jax.Array, Any]:
+        (loss, _), grads = value_and_grad(params, None, rows)
+        return loss, grads
+
+    rows = jax.device_put(rows, batch_sharding(mesh))
+    return compile_update(mean_and_grad, params, adam(config), *rows, sharding=replicated(mesh))
 
 
 def samplers(

@@ -33,16 +33,29 @@ def compile_step(
     *data: Any,
 ) -> TrainStep:
     """A jitted update of loss_fn(params, *data); parameters and optimiser state are donated."""
+    return compile_update(jax.value_and_grad(loss_fn), params, optimizer, *data)
+
+
+def compile_update(
+    value_and_grad: Callable[..., tuple[jax.Array, Any]],
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    *data: Any,
+    sharding: jax.sharding.Sharding | None = None,
+) -> TrainStep:
+    """The same for a function that returns loss and gradient, and for any devices."""
 
     def update(params: Any, opt_state: Any, *data: Any) -> tuple[Any, Any, jax.Array]:
-        loss, grads = jax.value_and_grad(loss_fn)(params, *data)
+        loss, grads = value_and_grad(params, *data)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, loss
 
-    jitted = jax.jit(update, donate_argnums=(0, 1))
+    jitted = jax.jit(update, donate_argnums=(0, 1), out_shardings=sharding)
     # Copies, so that donation frees memory that nobody else reads (NumPy arrays may be aliased).
     params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
     state = [params, jax.jit(optimizer.init)(params)]
+    if sharding is not None:
+        state = list(jax.device_put(state, sharding))
     data = jax.tree.map(jnp.asarray, data)
 
     def step() -> float:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 
 from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, PyTree, State
+from grnn_jax.cells.masks import EventIndex
 
 RECURRENT_KERNEL = "recurrent_kernel"
 """Name of V in the parameters of every cell that has one."""
@@ -38,8 +39,8 @@ class Gated(NamedTuple):
         additive: whether `pointwise` reads x_t and r_t as the sums x_t + r_t alone, so that an
             engine keeps one of them for the backward pass; needs num_inputs = num_gates. It may
             then hand over the sums as x_t, and the number 0 for each array of r_t.
-        project_gates: (params, inputs [..., X]) -> the blocks of `project` as separate arrays
-            [..., H], where that is cheaper than to cut them apart; or None.
+        project_gates: ((blocks of U, blocks of b), inputs [..., X]) -> the blocks of `project`
+            as separate arrays [..., H], where that is cheaper than to cut them apart; or None.
     """
 
     num_heads: int
@@ -51,7 +52,7 @@ class Gated(NamedTuple):
     pointwise_weights: Callable[[Params], PyTree]
     elementwise: bool = True
     additive: bool = False
-    project_gates: Callable[[Params, Array], tuple[Array, ...]] | None = None
+    project_gates: Callable[[tuple, Array], tuple[Array, ...]] | None = None
 
 
 class Linear(NamedTuple):
@@ -122,8 +123,8 @@ class Cell(NamedTuple):
         gated: structure declared for the engines that can use it, or None.
         linear: likewise, for a cell that is linear in its state.
         layered: likewise, for a stack of cells.
-        perturb: (key, projected [T, B, P], index [T, B]) -> projected, with what is drawn in
-            training alone; events of a row with equal index draw alike. None draws nothing.
+        perturb: (key, projected [T, B, P], index) -> projected, with what is drawn in training
+            alone; events of a row with equal numbers in the index draw alike. None draws nothing.
         tied: likewise, for one cell at many sites.
     """
 
@@ -135,7 +136,7 @@ class Cell(NamedTuple):
     gated: Gated | None = None
     linear: Linear | None = None
     layered: Layered | None = None
-    perturb: Callable[[PRNGKey, Array, Array], Array] | None = None
+    perturb: Callable[[PRNGKey, Array, EventIndex], Array] | None = None
     tied: Tied | None = None
 
 

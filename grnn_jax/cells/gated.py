@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Gated
-from grnn_jax.cells.products import dense, recurrent_product, split_gates
+from grnn_jax.cells.products import dense, dense_gates, recurrent_product, split_gates
 
 
 def recurrent_initializer(
@@ -98,17 +98,14 @@ def gated_cell(
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
         return dense(inputs, params["input_kernel"], dtype) + params["bias"]
 
-    def project_gates(params: Params, inputs: Float[Array, "... X"]) -> tuple[Array, ...]:
+    def project_gates(source: tuple, inputs: Float[Array, "... X"]) -> tuple[Array, ...]:
+        kernels, biases = source
+        gates = dense_gates(inputs.reshape(-1, inputs.shape[-1]), kernels, dtype)
         # Barriers keep the products apart, and apart from the bias: XLA's CPU backend would join
         # them into one, whose parts it then copies out element by element.
-        barrier = jax.lax.optimization_barrier
-        kernels = barrier(split_gates(params["input_kernel"], num_gates))
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        gates = [
-            barrier(dense(rows, kernel, dtype)) + bias
-            for kernel, bias in zip(kernels, split_gates(params["bias"], num_gates), strict=True)
-        ]
-        return tuple(gate.reshape(*inputs.shape[:-1], hidden_size) for gate in gates)
+        gates = jax.lax.optimization_barrier(gates)
+        shape = (*inputs.shape[:-1], hidden_size)
+        return tuple((gate + bias).reshape(shape) for gate, bias in zip(gates, biases, strict=True))
 
     def recurrent_kernel(params: Params) -> Float[Array, "heads D GD"]:
         return params[RECURRENT_KERNEL]

@@ -1,6 +1,7 @@
 """Matrix products in a compute dtype, accumulated in float32 or wider."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,49 +27,77 @@ def dense(
     if cast_kernel(kernel, dtype).dtype == kernel.dtype:
         accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
         return jnp.matmul(inputs.astype(kernel.dtype), kernel, preferred_element_type=accumulate)
-    return _narrow_dense(dtype, inputs, kernel)
+    return dense_gates(inputs, (kernel,), dtype)[0]
+
+
+def dense_gates(
+    inputs: Float[Array, "... X"], kernels: tuple[Float[Array, "X Y"], ...], dtype: DType
+) -> tuple[Float[Array, "... Y"], ...]:
+    """`dense` of one input with several kernels, with a gradient of its own in every dtype.
+
+    Reverse mode only.
+    """
+    return _dense_gates(cast_kernel(kernels[0], dtype).dtype, inputs, kernels)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _narrow_dense(dtype: DType, inputs: Array, kernel: Array) -> Array:
-    return jnp.matmul(
-        inputs.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32
+def _dense_gates(dtype: DType, inputs: Array, kernels: tuple[Array, ...]) -> tuple[Array, ...]:
+    accumulate = jnp.promote_types(dtype, jnp.float32)
+    return tuple(
+        jnp.matmul(inputs.astype(dtype), kernel.astype(dtype), preferred_element_type=accumulate)
+        for kernel in kernels
     )
 
 
-def _narrow_dense_forward(dtype: DType, inputs: Array, kernel: Array) -> tuple:
-    residuals = inputs.astype(dtype), kernel
+def _dense_gates_forward(dtype: DType, inputs: Array, kernels: tuple[Array, ...]) -> tuple:
     # The empty array carries the dtype of the inputs' gradient.
-    return _narrow_dense(dtype, inputs, kernel), (*residuals, jnp.zeros((0,), inputs.dtype))
+    residuals = inputs.astype(dtype), kernels, jnp.zeros((0,), inputs.dtype)
+    return _dense_gates(dtype, inputs, kernels), residuals
 
 
-def _narrow_dense_backward(dtype: DType, residuals: tuple, d_outputs: Array) -> tuple:
-    inputs, kernel, like = residuals
-    d_outputs = d_outputs.astype(dtype)
-    d_inputs = jnp.matmul(d_outputs, kernel.astype(dtype).T, preferred_element_type=jnp.float32)
-    d_kernel = outer_sum(
-        inputs.reshape(-1, kernel.shape[0]), d_outputs.reshape(-1, kernel.shape[1])
-    )
-    return d_inputs.astype(like.dtype), d_kernel.astype(kernel.dtype)
+def _dense_gates_backward(dtype: DType, residuals: tuple, d_outputs: tuple[Array, ...]) -> tuple:
+    inputs, kernels, like = residuals
+    accumulate = jnp.promote_types(dtype, jnp.float32)
+    narrow = [d_output.astype(dtype) for d_output in d_outputs]
+    # In float32 the copy of the kernel costs as much as it gains.
+    turn = jnp.transpose if dtype == accumulate else transposed
+    parts = [
+        jnp.matmul(d_output, turn(kernel.astype(dtype)), preferred_element_type=accumulate)
+        for d_output, kernel in zip(narrow, kernels, strict=True)
+    ]
+    d_inputs = functools.reduce(jnp.add, parts)
+    rows = [d_output.reshape(-1, d_output.shape[-1]) for d_output in narrow]
+    d_kernels = outer_sums(inputs.reshape(-1, inputs.shape[-1]), rows)
+    d_kernels = tuple(d.astype(kernel.dtype) for d, kernel in zip(d_kernels, kernels, strict=True))
+    return d_inputs.astype(like.dtype), d_kernels
 
 
-_narrow_dense.defvjp(_narrow_dense_forward, _narrow_dense_backward)
+_dense_gates.defvjp(_dense_gates_forward, _dense_gates_backward)
 
 
-def outer_sum(left: Float[Array, "N X"], right: Float[Array, "N Y"]) -> Float[Array, "X Y"]:
-    """Σ_n left_n right_nᵀ, accumulated and returned in float32 or wider."""
+def outer_sums(
+    left: Float[Array, "N X"], rights: Sequence[Float[Array, "N Y"]]
+) -> tuple[Float[Array, "X Y"], ...]:
+    """Σ_n left_n rightᵀ_n for each right, accumulated and returned in float32 or wider."""
     accumulate = jnp.promote_types(left.dtype, jnp.float32)
-    if left.dtype == accumulate:
-        return jnp.matmul(left.T, right, preferred_element_type=accumulate)
+    # For one float32 product the copy costs as much as it gains.
+    alone = len(rights) == 1 and left.dtype == accumulate
+    columns = left.T if alone else transposed(left)
+    return tuple(jnp.matmul(columns, right, preferred_element_type=accumulate) for right in rights)
 
-    def copied(rows: Array) -> Array:
-        # XLA folds a plain transpose into the product, and its CPU backend has a fast bfloat16
-        # product for plain operands alone; a concatenation stays an array of its own.
-        middle = rows.shape[0] // 2
-        return jnp.concatenate([rows[:middle].T, rows[middle:].T], axis=1)
 
-    transposed = jax.lax.platform_dependent(left, cpu=copied, default=jnp.transpose)
-    return jnp.matmul(transposed, right, preferred_element_type=accumulate)
+def transposed(matrix: Float[Array, "X Y"]) -> Float[Array, "Y X"]:
+    """The transpose, on a CPU as an array of its own.
+
+    XLA folds a plain transpose into a product, and its CPU backend multiplies plain operands
+    faster: float32 by a tenth, bfloat16 by two. A concatenation stays an array of its own.
+    """
+
+    def copied(matrix: Array) -> Array:
+        middle = matrix.shape[0] // 2
+        return jnp.concatenate([matrix[:middle].T, matrix[middle:].T], axis=1)
+
+    return jax.lax.platform_dependent(matrix, cpu=copied, default=jnp.transpose)
 
 
 def heads_einsum(subscripts: str, left: Array, right: Array) -> Array:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Int, Params, PRNGKey, PyTree, State
+from grnn_jax.array_types import Array, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import Cell
-from grnn_jax.cells.masks import event_mask
+from grnn_jax.cells.masks import EventIndex, event_mask
 
 
 def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
@@ -66,7 +66,7 @@ def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
         kept = jnp.broadcast_to(jnp.concatenate(expected), shape)
         return jnp.concatenate([projected, kept], -1)
 
-    def perturb(key: PRNGKey, projected: Array, index: Int[Array, "T B"]) -> Array:
+    def perturb(key: PRNGKey, projected: Array, index: EventIndex) -> Array:
         own, _ = divide(projected)
         keys = jax.random.split(key, len(widths) + 1)
         if cell.perturb is not None:

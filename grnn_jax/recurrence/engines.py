@@ -3,8 +3,6 @@
 import functools
 from typing import NamedTuple
 
-import jax
-
 from grnn_jax.cells.base import Cell
 from grnn_jax.recurrence.base import Engine
 from grnn_jax.recurrence.fused import fused_engine
@@ -38,9 +36,6 @@ ENGINES: dict[str, Engine] = {
 }
 """Engines that a flag can name, besides "auto"; a new engine is one file and one line here."""
 
-CPU_RECOMPUTE_HIDDEN_SIZE = 128
-"""Up to this width V h_{t-1} is computed again in the backward pass, on a CPU."""
-
 
 class EngineChoice(NamedTuple):
     """What "auto" runs a layer with.
@@ -60,18 +55,15 @@ def supported_engines(cell: Cell) -> tuple[str, ...]:
     return tuple(name for name, engine in ENGINES.items() if engine.supports(cell))
 
 
-def explain_engine(cell: Cell, platform: str | None = None) -> EngineChoice:
+def explain_engine(cell: Cell) -> EngineChoice:
     """The engine that "auto" runs a single layer with, and the reason.
 
     A tied cell takes what the cell of one site takes, linear cells the linear engine, cells without
     a structure the scan. Gated cells take the fused engine, measured faster than the scan at every
-    size on a CPU (benchmarks/RESULTS.md); narrow ones of several gates compute V h_{t-1} again
-    in the backward pass there, which is cheaper than the memory for it. Nothing was measured on
-    other platforms yet.
+    size on a CPU (benchmarks/RESULTS.md). Nothing was measured on other platforms yet.
 
     Args:
         cell: a cell, not a stack.
-        platform: "cpu", "gpu" or "tpu"; None is `jax.default_backend()`.
 
     Returns:
         The choice.
@@ -82,18 +74,11 @@ def explain_engine(cell: Cell, platform: str | None = None) -> EngineChoice:
     if cell.layered is not None:
         raise ValueError("cell must be a single layer, got a stack; ask for each of its cells")
     if cell.tied is not None:
-        return explain_engine(cell.tied.cell, platform)
+        return explain_engine(cell.tied.cell)
     if cell.linear is not None:
         return EngineChoice("linear", "the cell is linear in its state: no step waits for a matmul")
     if cell.gated is None:
         return EngineChoice("scan", "the cell declares no structure that an engine could use")
-    platform = jax.default_backend() if platform is None else platform
-    narrow = cell.hidden_size <= CPU_RECOMPUTE_HIDDEN_SIZE and cell.gated.num_gates > 1
-    if platform == "cpu" and narrow:
-        return EngineChoice(
-            "fused_recompute",
-            "the cell is gated, and narrow: on a CPU its products cost less than memory for them",
-        )
     return EngineChoice(
         "fused",
         "the cell is gated: its elementwise step is vectorised, and the gradient of V is one "

@@ -20,13 +20,15 @@ from grnn_jax.cells.products import (
     cast_kernel,
     dense,
     heads_einsum,
-    outer_sum,
+    outer_sums,
     recurrent_product,
+    split_gates,
+    transposed,
 )
 from grnn_jax.recurrence.base import where_reset
 from grnn_jax.recurrence.tokens import Projected
 
-CHUNK_ROWS = 1024
+CHUNK_ROWS = 512
 """Events whose gradients wait for one matmul into that of V, so that they stay in the cache."""
 
 
@@ -144,6 +146,7 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
         kernel, weights, source, sequence, state, initial_state, reset, states, kept = residuals
         d_outputs, d_final = cotangents
         narrow = None if kernel is None else cast_kernel(kernel, gated.dtype)
+        turned = transposed(narrow[0]) if narrow is not None and len(narrow) == 1 else None
 
         def step(carry: tuple, inputs: tuple):
             d_state, d_initial, d_weights = carry
@@ -154,7 +157,7 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
             d_weights_t, d_entering, d_before = pullback(d_state)
             d_projected, d_recurrent = (None, d_entering) if additive else d_entering
             if narrow is not None:
-                d_hidden = d_before[0] + _transposed_product(narrow, d_recurrent)
+                d_hidden = d_before[0] + _transposed_product(narrow, turned, d_recurrent)
                 d_before = (d_hidden, *d_before[1:])
             d_weights = jax.tree.map(jnp.add, d_weights, d_weights_t)
             if reset_t is not None:
@@ -180,7 +183,8 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
             inner, (d_projected, d_recurrent) = jax.lax.scan(step, inner, inputs, reverse=True)
             d_projected = d_recurrent if additive else d_projected
             if narrow is not None:
-                d_kernel = d_kernel + _kernel_gradient(narrow, before[0], d_recurrent)
+                more = _kernel_gradient(narrow, before[0], d_recurrent)
+                d_kernel = jax.tree.map(jnp.add, d_kernel, more)
             if read is None:
                 return (inner, d_kernel, d_source), d_projected
             if by_chunk:
@@ -196,9 +200,11 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
             return jax.tree.map(jnp.zeros_like, tree)
 
         start = (d_final, zeros_like(initial_state), zeros_like(weights))
-        wide = None if kernel is None else jnp.promote_types(kernel.dtype, jnp.float32)
-        d_kernel = None if kernel is None else jnp.zeros(kernel.shape, wide)
-        carry = start, d_kernel, zeros_like(source)
+        carry = (
+            start,
+            None if narrow is None else _no_gradient(narrow, num_gates),
+            zeros_like(source),
+        )
         if additive and save_recurrent and read is None:
             sequence = None
         window = (d_outputs, sequence, kept, states, reset)
@@ -217,8 +223,10 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
         d_sequence = _join(d_sequence)
         if whole < len(d_outputs):
             d_sequence = _concatenate(d_sequence, d_rest)
-        (d_state, d_initial, d_weights), d_kernel, d_source = carry
-        d_kernel = None if d_kernel is None else d_kernel.astype(kernel.dtype)
+        (d_state, d_initial, d_weights), d_gates, d_source = carry
+        d_kernel = None
+        if d_gates is not None:
+            d_kernel = jnp.concatenate(d_gates, -1).astype(kernel.dtype)
         return d_kernel, d_weights, d_source, d_sequence, d_state, d_initial, None
 
     @jax.custom_vjp
@@ -234,7 +242,7 @@ def _chunk_size(batch_size: int, length: int) -> tuple[int, int]:
 
     A divisor of T is preferred; else the rest of T is a piece of its own.
     """
-    limit = max(16, CHUNK_ROWS // batch_size)
+    limit = max(8, CHUNK_ROWS // batch_size)
     if jax.default_backend() != "cpu" or length <= limit:
         return length, length
     sizes = [size for size in range(limit // 2, limit + 1) if length % size == 0]
@@ -266,13 +274,14 @@ def _join(window: PyTree) -> PyTree:
 
 
 def _transposed_product(
-    kernel: Float[Array, "heads D GD"], d_recurrent: tuple[Float[Array, "B H"], ...]
+    kernel: Float[Array, "heads D GD"],
+    turned: Float[Array, "GD D"] | None,
+    d_recurrent: tuple[Float[Array, "B H"], ...],
 ) -> Float[Array, "B H"]:
-    """Dh = Vᵀ dr."""
-    num_heads = kernel.shape[0]
-    if num_heads == 1:
-        return dense(jnp.concatenate(d_recurrent, -1), kernel[0].T, kernel.dtype)
-    heads = _split_heads(d_recurrent, num_heads)
+    """Dh = Vᵀ dr; of a single head Vᵀ is given."""
+    if turned is not None:
+        return dense(jnp.concatenate(d_recurrent, -1), turned, turned.dtype)
+    heads = _split_heads(d_recurrent, len(kernel))
     product = heads_einsum("...nk,ndk->...nd", heads.astype(kernel.dtype), kernel)
     return product.reshape(*product.shape[:-2], -1)
 
@@ -281,18 +290,23 @@ def _kernel_gradient(
     kernel: Float[Array, "heads D GD"],
     before: Float[Array, "T B H"],
     d_recurrent: tuple[Float[Array, "T B H"], ...],
-) -> Float[Array, "heads D GD"]:
-    """DV = Σ_{t,b} h_{t-1} dr_tᵀ, one matmul for each gate, accumulated in float32 or wider."""
+) -> tuple[Float[Array, "heads D _"], ...]:
+    """DV = Σ_{t,b} h_{t-1} dr_tᵀ in float32 or wider: of a single head gate by gate."""
     num_heads, width, _ = kernel.shape
-    if num_heads == 1:
-        hidden = before.reshape(-1, width).astype(kernel.dtype)
-        gates = [
-            outer_sum(hidden, gate.reshape(-1, width).astype(kernel.dtype)) for gate in d_recurrent
-        ]
-        return jnp.concatenate(gates, -1)[None]
     heads = before.reshape(-1, num_heads, width).astype(kernel.dtype)
-    sides = _split_heads(d_recurrent, num_heads).reshape(heads.shape[0], num_heads, -1)
-    return heads_einsum("and,ank->ndk", heads, sides.astype(kernel.dtype))
+    if num_heads == 1:
+        rows = [gate.reshape(-1, width).astype(kernel.dtype) for gate in d_recurrent]
+        return tuple(gate[None] for gate in outer_sums(heads[:, 0], rows))
+    sides = _split_heads(d_recurrent, num_heads).reshape(len(heads), num_heads, -1)
+    return (heads_einsum("and,ank->ndk", heads, sides.astype(kernel.dtype)),)
+
+
+def _no_gradient(
+    kernel: Float[Array, "heads D GD"], num_gates: int
+) -> tuple[Float[Array, "heads D _"], ...]:
+    """Zeros as `_kernel_gradient` returns them."""
+    wide = jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
+    return split_gates(wide, num_gates) if len(kernel) == 1 else (wide,)
 
 
 def _split_heads(gates: tuple[Float[Array, "... H"], ...], num_heads: int) -> Array:

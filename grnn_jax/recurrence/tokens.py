@@ -69,7 +69,7 @@ class Projected(NamedTuple):
     Attributes:
         read: (source, a part of `sequence`) -> one array [..., H] for each gate; None where
             `sequence` is these arrays.
-        source: what every step reads: tables [V, H] of the gates, or U and b.
+        source: what every step reads: tables [V, H] of the gates, or U and b gate by gate.
         sequence: what is read step by step: rows [T, B] of the tables, inputs [T, B, X], or the
             gates [T, B, H].
         is_gather: whether `read` gathers rows, which costs nothing in the loop over time.
@@ -96,7 +96,7 @@ def project_gates(cell: Cell, params: Params, inputs: Array | Tokens) -> Project
         return Projected(None, None, gather_gates(tables, inputs.indices))
     rows = lookup_inputs(inputs)
     if gated.project_gates is not None:
-        source = {name: params[name] for name in PROJECTION}
+        source = tuple(split_gates(params[name], gated.num_inputs) for name in PROJECTION)
         return Projected(gated.project_gates, source, rows)
     return split_projected(cell, cell.project(params, rows))
 

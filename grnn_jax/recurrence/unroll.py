@@ -155,8 +155,9 @@ def run_window(
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
         passed = normalise(params, number, hidden) if layered.layer_norm else hidden
         if index is not None and layered.dropout:
-            numbers = index.step if layered.dropout_per == "step" else index.sequence
-            passed = dropout(mask_key, passed, layered.dropout, numbers.T)
+            per_step = layered.dropout_per == "step"
+            events = index.of_steps() if per_step else index.of_sequences()
+            passed = dropout(mask_key, passed, layered.dropout, events)
         entering = passed
     return passed, tuple(final_state)
 
@@ -181,7 +182,7 @@ def _run_layer(
         state, initial_state = fold_sites((state, initial_state), num_sites)
         reset = None if reset is None else jnp.repeat(reset, num_sites, axis=1)
         if index is not None:
-            index = DropoutIndex(*(jnp.repeat(numbers, num_sites, axis=0) for numbers in index))
+            index = index.of_sites(num_sites)
         results = _run_layer(
             inner, params, rows, state, reset, initial_state, engine, axis_name, key, index
         )
@@ -207,7 +208,7 @@ def _run_layer(
     by_gates = ENGINES[engine].by_gates
     projected: Array | Projected
     if key is not None and index is not None and cell.perturb is not None:
-        projected = cell.perturb(key, project_inputs(cell, params, inputs), index.step.T)
+        projected = cell.perturb(key, project_inputs(cell, params, inputs), index.of_steps())
         projected = split_projected(cell, projected) if by_gates else projected
     else:
         project = project_gates if by_gates else project_inputs

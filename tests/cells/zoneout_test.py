@@ -14,6 +14,7 @@ from grnn_jax.config import Config
 from grnn_jax.data import Batch, build_codec
 from grnn_jax.optimizer import make_optimizer
 from grnn_jax.recurrence import supported_engines
+from grnn_jax.recurrence.dropout import dropout_index
 from grnn_jax.training import init_train_state, make_train_step
 
 B, T, X, H = 2, 9, 3, 4
@@ -82,7 +83,7 @@ def test_every_array_of_the_state_has_its_own_mask():
     cell, params, inputs, _ = case("lstm")
     wrapped = cells.zoneout(cell, (0.0, 0.5))
     projected = wrapped.project(params, jnp.swapaxes(inputs, 0, 1))
-    index = jnp.broadcast_to(jnp.arange(T)[:, None], (T, B))
+    index = dropout_index(B, T, None).of_steps()
     drawn = wrapped.perturb(jax.random.key(0), projected, index)
     np.testing.assert_array_equal(drawn[..., : 4 * H], projected[..., : 4 * H])
     assert (drawn[..., 4 * H : 5 * H] == 0).all()
@@ -107,7 +108,7 @@ def test_rate_0_is_the_cell_itself(name):
     cell, params, inputs, _ = case(name)
     wrapped = cells.zoneout(cell, 0.0)
     projected = wrapped.project(params, inputs[:, :3])
-    index = jnp.broadcast_to(jnp.arange(3), (B, 3))
+    index = dropout_index(3, B, None).of_steps()
     drawn = wrapped.perturb(jax.random.key(0), projected, index)
     # Op by op: compiled as a whole the same operations may be contracted otherwise.
     for seen in (projected, drawn):
