@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import grnn_jax
-from grnn_jax import sampling
+from grnn_jax import cells, distributions, sampling
 from grnn_jax.sampling import enumerated
 
 PATTERN = "a(b|c)*a?|[bc]{3}"
@@ -258,6 +258,14 @@ def test_tokens_of_several_symbols_and_impossible_constraints():
     model, _ = enumerable.make(4)
     with pytest.raises(ValueError, match="no sequence of exactly 3 events satisfies"):
         sampling.make_constraint(model, sampling.template([0, 1], 4), 3)
+    constraint = sampling.make_constraint(model, sampling.template([0, 1, 2], 4), 3)
+    other, params = enumerable.make(3)
+    bits = grnn_jax.make_model(cells.gru(5), distributions.nade(3))
+    for method in (sampling.sample_masked, sampling.sample_particles, sampling.sample_enumerated):
+        with pytest.raises(ValueError, match="constraint must be over the 3 tokens of the model"):
+            method(other, params, jax.random.key(0), 1, constraint)
+        with pytest.raises(ValueError, match="a constraint needs .* of tokens .*, got nade"):
+            method(bits, params, jax.random.key(0), 1, constraint)
     with pytest.raises(ValueError, match=r"tokens must lie in \[0, 4\) or be -1, got 4"):
         sampling.template([4], 4)
     assert jnp.array_equal(sampling.template([0, -1], 2).accepting, jnp.arange(4) == 2)
