@@ -45,7 +45,9 @@ class DistinctSamples(NamedTuple):
     def log_inclusion(self) -> Float[Array, "B k"]:
         """Log-probability, given κ, of being among the k: log(1 - exp(-exp(log p(x) - κ)))."""
         excess = self.log_probs.sum(-1) - self.threshold[:, None]
-        return jnp.log(-jnp.expm1(-jnp.exp(excess)))
+        rate = jnp.exp(excess)
+        # The rate vanishes for long sequences, its logarithm does not.
+        return jnp.where(excess < -10, excess - rate / 2, jnp.log(-jnp.expm1(-rate)))
 
     @property
     def log_weights(self) -> Float[Array, "B k"]:

@@ -4,6 +4,7 @@ import itertools
 
 import enumerable
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -146,6 +147,25 @@ def test_stochastic_beams_sample_without_replacement(ending):
     assert np.abs(z).max() < 4
     assert (np.diff(np.asarray(result.perturbed), axis=1) <= 0).all()
     assert (np.asarray(result.threshold) <= np.asarray(result.perturbed)[:, -1]).all()
+
+
+def test_the_weights_of_long_sequences_do_not_vanish():
+    log_p = np.array([[-900.0, -90.0, -20.0, -10.5, -9.5, -1.0]])
+    threshold = np.float32([-0.5])
+    found = sampling.DistinctSamples(
+        events=np.zeros((1, 6, 1), np.int32),
+        mask=np.ones((1, 6, 1), bool),
+        log_probs=jnp.asarray(log_p[..., None], jnp.float32),
+        perturbed=jnp.zeros((1, 6)),
+        threshold=jnp.asarray(threshold),
+        done=np.ones((1, 6), bool),
+    )
+    # In float64 even the smallest of these rates is no zero, but for the first.
+    with np.errstate(divide="ignore"):
+        expected = np.log(-np.expm1(-np.exp(log_p + 0.5)))
+    expected[0, 0] = -899.5
+    np.testing.assert_allclose(found.log_inclusion, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.log_weights, log_p - expected, atol=1e-4)
 
 
 def test_more_stochastic_beams_begin_with_the_fewer_and_all_are_exact(ending):
