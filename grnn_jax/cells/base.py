@@ -36,9 +36,9 @@ class Gated(NamedTuple):
         pointwise_weights: params -> the parameters `pointwise` reads, arrays [H] (or none).
         elementwise: whether `pointwise` acts on every unit by itself; with G = 0 or num_heads = H
             the step's Jacobian is then one small block for each unit.
-        additive: whether `pointwise` reads x_t and r_t as the sums x_t + r_t alone, so that an
-            engine keeps one of them for the backward pass; needs num_inputs = num_gates. It may
-            then hand over the sums as x_t, and the number 0 for each array of r_t.
+        num_additive: so many of the first blocks `pointwise` reads as the sums x_t + r_t alone; an
+            engine may keep the sum for the backward pass in place of both, and hand it over as
+            x_t with the number 0 as r_t.
         project_gates: ((blocks of U, blocks of b), inputs [..., X]) -> the blocks of `project`
             as separate arrays [..., H], where that is cheaper than to cut them apart; or None.
     """
@@ -51,7 +51,7 @@ class Gated(NamedTuple):
     pointwise: Callable[[PyTree, tuple, tuple, State], State]
     pointwise_weights: Callable[[Params], PyTree]
     elementwise: bool = True
-    additive: bool = False
+    num_additive: int = 0
     project_gates: Callable[[tuple, Array], tuple[Array, ...]] | None = None
 
 

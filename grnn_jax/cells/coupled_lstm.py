@@ -59,5 +59,5 @@ def coupled_lstm(
         bias=functools.partial(concatenate_biases, hidden_size, forget_bias, 0.0, 0.0),
         learned_initial_state=learned_initial_state,
         dtype=dtype,
-        additive=True,
+        num_additive=3,
     )

@@ -50,7 +50,7 @@ def elman(
         bias=functools.partial(concatenate_biases, hidden_size, 0.0),
         learned_initial_state=learned_initial_state,
         dtype=dtype,
-        additive=True,
+        num_additive=1,
     )
 
 

@@ -34,7 +34,7 @@ def gated_cell(
     dtype: DType = jnp.float32,
     learned_initial_state: bool = False,
     elementwise: bool = True,
-    additive: bool = False,
+    num_additive: int = 0,
 ) -> Cell:
     """A `Cell` from its elementwise step.
 
@@ -54,14 +54,14 @@ def gated_cell(
         dtype: compute dtype of the matmuls.
         learned_initial_state: whether the initial state is a parameter (else zeros).
         elementwise: see `Gated`.
-        additive: see `Gated`.
+        num_additive: see `Gated`.
 
     Returns:
         The cell, with its `gated` structure declared.
 
     Raises:
-        ValueError: if a size is not positive, num_heads does not divide hidden_size, or an additive
-            cell has another number of recurrent gates than of gates.
+        ValueError: if a size is not positive, num_heads does not divide hidden_size, or
+            num_additive is more than the number of recurrent gates.
     """
     if hidden_size < 1:
         raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")
@@ -69,8 +69,9 @@ def gated_cell(
         raise ValueError(f"num_heads must divide hidden_size={hidden_size}, got {num_heads}")
 
     recurrent_gates = num_gates if num_recurrent_gates is None else num_recurrent_gates
-    if additive and recurrent_gates != num_gates:
-        raise ValueError(f"additive needs num_recurrent_gates={num_gates}, got {recurrent_gates}")
+    if not 0 <= num_additive <= min(num_gates, recurrent_gates):
+        most = min(num_gates, recurrent_gates)
+        raise ValueError(f"num_additive must be from 0 to {most}, got {num_additive}")
 
     def init(key: PRNGKey, input_size: int) -> Params:
         input_key, recurrent_key = jax.random.split(key)
@@ -133,7 +134,7 @@ def gated_cell(
         pointwise=pointwise,
         pointwise_weights=pointwise_weights,
         elementwise=elementwise,
-        additive=additive,
+        num_additive=num_additive,
         project_gates=project_gates,
     )
     return Cell(init, initial_state, project, step, hidden_size, gated=gated)

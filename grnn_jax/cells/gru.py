@@ -45,6 +45,7 @@ def gru(
         hidden_size=hidden_size,
         num_heads=num_heads,
         num_gates=3,
+        num_additive=2,
         num_states=1,
         pointwise=gru_pointwise,
         bias=functools.partial(concatenate_biases, hidden_size, 0.0, 0.0, 0.0),

@@ -53,7 +53,7 @@ def lstm(
         bias=functools.partial(concatenate_biases, hidden_size, 0.0, forget_bias, 0.0, 0.0),
         learned_initial_state=learned_initial_state,
         dtype=dtype,
-        additive=True,
+        num_additive=4,
     )
 
 

@@ -54,6 +54,7 @@ def mgu(
         hidden_size=hidden_size,
         num_heads=num_heads,
         num_gates=2,
+        num_additive=1,
         num_states=1,
         pointwise=pointwise,
         bias=functools.partial(concatenate_biases, hidden_size, 0.0, 0.0),

@@ -71,5 +71,5 @@ def peephole_lstm(
         pointwise_init=pointwise_init,
         learned_initial_state=learned_initial_state,
         dtype=dtype,
-        additive=True,
+        num_additive=4,
     )

@@ -95,7 +95,6 @@ def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
         gated = cell.gated._replace(
             pointwise=pointwise,
             num_inputs=num_inputs + len(widths),
-            additive=False,
             project_gates=None,
         )
     if cell.linear is not None:

@@ -59,7 +59,7 @@ def fused_engine(
         reset: rows that restart from `initial_state` before a step.
         initial_state: what they restart from.
         save_recurrent: keeps r_t [T, B, G·H] for the backward pass; if False it is recomputed
-            there by one matmul for a chunk of steps, for less memory. Of an additive cell
+            there by one matmul for a chunk of steps, for less memory. Of additive gates
             x_t + r_t is kept in its place.
 
     Returns:
@@ -73,21 +73,16 @@ def fused_engine(
         raise ValueError("the fused engine needs a cell with gated structure; use 'scan'")
     kernel = gated.recurrent_kernel(params) if gated.num_gates else None
     weights = gated.pointwise_weights(params)
-    # What is read whole and kept as sums alone need not fill [T, B, G·H]: it is read in chunks.
-    by_chunk = projected.read is not None and not projected.is_gather and gated.additive
-    if by_chunk or projected.is_gather or projected.read is None:
-        read, source, sequence = projected.read, projected.source, projected.sequence
-    else:
-        read, source, sequence = None, None, projected.read(projected.source, projected.sequence)
-    run = _fused(gated, save_recurrent, read, by_chunk)
-    return run(kernel, weights, source, sequence, state, initial_state, reset)
+    # What is not gathered step by step is projected in chunks, which stay in the cache.
+    by_chunk = projected.read is not None and not projected.is_gather
+    run = _fused(gated, save_recurrent, projected.read, by_chunk)
+    return run(kernel, weights, *projected[1:3], state, initial_state, reset)
 
 
 @functools.lru_cache(maxsize=64)
 def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: bool) -> Callable:
     """The function of one cell that carries its own gradient."""
-    num_gates = gated.num_gates
-    additive = gated.additive
+    num_gates, additive = gated.num_gates, gated.num_additive
 
     def gates_of(source: PyTree, sequence: PyTree) -> tuple[Array, ...]:
         return sequence if read is None else read(source, sequence)
@@ -98,23 +93,32 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
         gates = recurrent_product(kernel, hidden, num_gates, gated.dtype)
         return jax.lax.optimization_barrier(gates)
 
-    def enter(projected: tuple, recurrent: tuple) -> tuple:
-        """What the elementwise step reads besides the state: sums where only they matter."""
+    def enter(projected: tuple, recurrent: tuple) -> tuple[tuple, tuple, tuple]:
+        """What the elementwise step reads besides the state: sums, and x and r of other gates."""
+        sums = tuple(map(jnp.add, projected[:additive], recurrent[:additive]))
         if additive:
-            return jax.lax.optimization_barrier(tuple(map(jnp.add, projected, recurrent)))
-        return projected, recurrent
+            sums = jax.lax.optimization_barrier(sums)
+        return sums, projected[additive:], recurrent[additive:]
 
-    def keep(entering: tuple) -> tuple | None:
-        """What the backward pass reads of it besides the projected inputs."""
+    def keep(entering: tuple[tuple, tuple, tuple]) -> tuple:
+        """What the backward pass reads of it; x is there already, but where it came in chunks."""
+        sums, projected, recurrent = entering
         if not save_recurrent:
-            return None
-        return entering if additive else entering[1]
+            return ()
+        return (sums, projected, recurrent) if by_chunk else (sums, recurrent)
+
+    def kept_again(kept: tuple, source: PyTree, sequence: PyTree) -> tuple[tuple, tuple, tuple]:
+        """What was kept, as `enter` gave it."""
+        if by_chunk:
+            return kept
+        sums, recurrent = kept
+        needed = additive < gated.num_inputs
+        return sums, gates_of(source, sequence)[additive:] if needed else (), recurrent
 
     def pointwise(weights, entering, state):
-        if additive:
-            return gated.pointwise(weights, entering, (0.0,) * num_gates, state)
-        projected, recurrent = entering
-        return gated.pointwise(weights, projected, recurrent, state)
+        sums, projected, recurrent = entering
+        zeros = (0.0,) * len(sums)
+        return gated.pointwise(weights, sums + projected, zeros + recurrent, state)
 
     def forward(kernel, weights, source, sequence, state, initial_state, reset):
         def step(state: State, inputs: tuple):
@@ -146,18 +150,19 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
         kernel, weights, source, sequence, state, initial_state, reset, states, kept = residuals
         d_outputs, d_final = cotangents
         narrow = None if kernel is None else cast_kernel(kernel, gated.dtype)
+        entered = by_chunk or not save_recurrent
         turned = transposed(narrow[0]) if narrow is not None and len(narrow) == 1 else None
 
         def step(carry: tuple, inputs: tuple):
             d_state, d_initial, d_weights = carry
             d_output, sequence_t, kept_t, before_t, reset_t = inputs
-            entering_t = kept_t if additive else (gates_of(source, sequence_t), kept_t)
+            entering_t = kept_t if entered else kept_again(kept_t, source, sequence_t)
             d_state = (d_state[0] + d_output, *d_state[1:])
             _, pullback = jax.vjp(pointwise, weights, entering_t, before_t)
             d_weights_t, d_entering, d_before = pullback(d_state)
-            d_projected, d_recurrent = (None, d_entering) if additive else d_entering
+            d_sums, _, d_others = d_entering
             if narrow is not None:
-                d_hidden = d_before[0] + _transposed_product(narrow, turned, d_recurrent)
+                d_hidden = d_before[0] + _transposed_product(narrow, turned, d_sums + d_others)
                 d_before = (d_hidden, *d_before[1:])
             d_weights = jax.tree.map(jnp.add, d_weights, d_weights_t)
             if reset_t is not None:
@@ -165,7 +170,7 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
                 restarted = where_reset(reset_t, d_before, zeros)
                 d_initial = jax.tree.map(jnp.add, d_initial, restarted)
                 d_before = where_reset(reset_t, zeros, d_before)
-            return (d_before, d_initial, d_weights), (d_projected, d_recurrent)
+            return (d_before, d_initial, d_weights), d_entering
 
         def chunk(carry: tuple, inputs: tuple):
             """Some steps, and what they give to the gradients of V and of the tables."""
@@ -177,11 +182,10 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
             if reset is not None:
                 before = where_reset(reset, initial_state, before)
             if not save_recurrent:
-                kept = multiply(kernel, before[0])
-                kept = enter(gates_of(source, sequence), kept) if additive else kept
-            inputs = (d_outputs, None if additive else sequence, kept, before, reset)
-            inner, (d_projected, d_recurrent) = jax.lax.scan(step, inner, inputs, reverse=True)
-            d_projected = d_recurrent if additive else d_projected
+                kept = enter(gates_of(source, sequence), multiply(kernel, before[0]))
+            inputs = (d_outputs, None if entered else sequence, kept, before, reset)
+            inner, d_entering = jax.lax.scan(step, inner, inputs, reverse=True)
+            d_projected, d_recurrent = d_entering[0] + d_entering[1], d_entering[0] + d_entering[2]
             if narrow is not None:
                 more = _kernel_gradient(narrow, before[0], d_recurrent)
                 d_kernel = jax.tree.map(jnp.add, d_kernel, more)
@@ -205,7 +209,7 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
             None if narrow is None else _no_gradient(narrow, num_gates),
             zeros_like(source),
         )
-        if additive and save_recurrent and read is None:
+        if save_recurrent and read is None and additive == gated.num_inputs:
             sequence = None
         window = (d_outputs, sequence, kept, states, reset)
         size, whole = _chunk_size(d_outputs.shape[1], len(d_outputs))
