@@ -179,6 +179,7 @@ def _add_counts(axes: Any, binned: Binned) -> None:
 
 def main() -> None:
     """Diagnoses what the flags name."""
+    experiment_flags.check_split()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
     mesh, config = make_mesh(), run.config
     if FLAGS.eval_batch_size < 0:

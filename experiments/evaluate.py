@@ -42,8 +42,10 @@ def method_settings() -> MethodSettings:
     """
     for method, names in OF_METHODS.items():
         for name in names:
-            if FLAGS[name].value != FLAGS[name].default and FLAGS.method != method:
+            if experiment_flags.is_typed(name) and FLAGS.method != method:
                 raise InputError(f"--{name} needs --method={method}, got --method={FLAGS.method}")
+    if experiment_flags.is_typed("dynamic_statistics") and not FLAGS.dynamic_rms:
+        raise InputError("--dynamic_statistics needs --dynamic_rms, got --nodynamic_rms")
     dynamic = DynamicSettings(
         learning_rate=FLAGS.dynamic_learning_rate,
         decay=FLAGS.dynamic_decay,
@@ -59,6 +61,7 @@ def method_settings() -> MethodSettings:
 
 def main() -> None:
     """Scores what the flags name."""
+    experiment_flags.check_split()
     settings = method_settings()
     values = evaluation.evaluate(
         FLAGS.workdir,

@@ -87,6 +87,17 @@ def script_values() -> dict[str, object]:
     return {name: FLAGS[name].value for name in _help.get("this script", [])}
 
 
+def is_typed(name: str) -> bool:
+    """Whether the command line or a flag file names a flag, be it with its default."""
+    return FLAGS[name].present > 0
+
+
+def check_split() -> None:
+    """Raises InputError where a split is asked for beside a file that is looked at whole."""
+    if FLAGS.data and is_typed("split"):
+        raise InputError(f"--split has no effect on --data={FLAGS.data}, which is taken whole")
+
+
 def config_from_flags() -> Config:
     """The configuration that the command line asks for, with absolute paths.
 

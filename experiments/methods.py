@@ -19,7 +19,7 @@ FLAGS = experiment_flags.FLAGS
 OPTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "bias")
 """Flags that are options of the family's `sample`."""
 FEW = 10_000
-"""Most sequences of a constraint that are enumerated without being asked for."""
+"""Most beginnings of samples that are enumerated without being asked for."""
 
 DrawFrom = Callable[[int], Iterator[Drawn]]
 """Number of a sample -> that one and all after it."""
@@ -54,7 +54,7 @@ def define_flags() -> None:
     help = (
         "ancestral: draw from the model. beam: the most probable samples. stochastic_beam: "
         "different samples, drawn without replacement. Under --regex or --template: enumerate: "
-        "exactly the model given the constraint, if few samples satisfy it; particles: nearly "
+        "exactly the model given the constraint, if few beginnings decide it; particles: nearly "
         "so, whatever their number; masked: allowed symbols only, with weights. Empty: ancestral, "
         "under a constraint enumerate or else particles."
     )
@@ -95,10 +95,10 @@ def asked_method() -> str:
     if constraints and not method.constrained:
         able = ", ".join(n for n, m in METHODS.items() if m.constrained)
         raise InputError(f"--{constraints[0]} needs a --method of {able}, got {name}")
-    for other in {flag for m in METHODS.values() for flag in m.flags}:
-        if is_given(other) and other not in method.flags:
+    for other in sorted({flag for m in METHODS.values() for flag in m.flags}):
+        if experiment_flags.is_typed(other) and other not in method.flags:
             able = ", ".join(n for n, m in METHODS.items() if other in m.flags)
-            raise InputError(f"--{other} is for --method={able}, got {name}")
+            raise InputError(f"--{other} is for --method={able}, and has no effect on {name}")
     for flag in ("beam_width", "beam_groups", "num_particles"):
         if FLAGS[flag].value < 1:
             raise InputError(f"--{flag} must be at least 1, got {FLAGS[flag].value}")
@@ -120,6 +120,11 @@ def asked_method() -> str:
     if name == "beam" and FLAGS.beam_width % FLAGS.beam_groups:
         raise InputError(
             f"--beam_groups={FLAGS.beam_groups} must divide --beam_width={FLAGS.beam_width}"
+        )
+    if name == "beam" and (FLAGS.beam_groups > 1) != (FLAGS.diversity > 0):
+        raise InputError(
+            "--beam_groups above 1 and --diversity above 0 have an effect together only, got "
+            f"--beam_groups={FLAGS.beam_groups} --diversity={FLAGS.diversity:g}"
         )
     return name
 
@@ -169,9 +174,12 @@ def _beam(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
         length_penalty=FLAGS.length_penalty, prefix=prefix,
     )  # fmt: skip
     beams = jax.tree.map(lambda leaf: leaf[0], beams)
-    # Groups one after another: the best of all of them first.
+    # Groups one after another: the best of all of them first, what several found once.
     best = np.argsort(-np.asarray(beams.scores), kind="stable")
-    best = best[np.asarray(beams.scores)[best] > -np.inf][:num_samples]
+    best = best[np.asarray(beams.scores)[best] > -np.inf]
+    events, mask = np.asarray(beams.events)[best], np.asarray(beams.mask)[best]
+    _, first = np.unique(np.where(mask, events, -1), axis=0, return_index=True)
+    best = best[np.sort(first)][:num_samples]
     beams = jax.tree.map(lambda leaf: leaf[best], beams)
     return _all(beams, {"score": beams.scores}, num_samples)
 
@@ -181,7 +189,8 @@ def _stochastic_beam(run, prefix, key, num_samples, length, default_length) -> D
         run.model, run.params, key, num_samples, length or default_length, prefix=prefix
     )
     found = np.flatnonzero(np.asarray(beams.perturbed[0]) > -np.inf)
-    extras = {"log_inclusion": beams.log_inclusion[0][found], "weight": beams.weights[0][found]}
+    extras = {"log_inclusion": beams.log_inclusion, "log_weight": beams.log_weights}
+    extras = {name: values[0][found] for name, values in extras.items()}
     whole = beams._replace(threshold=beams.perturbed)
     return _all(jax.tree.map(lambda leaf: leaf[0][found], whole), extras, num_samples)
 
@@ -191,20 +200,21 @@ def _constrained(run, prefix, key, num_samples, length, default_length) -> DrawF
         run.model, run.codec, FLAGS.regex, FLAGS.template, length, default_length
     )
     name = asked_method()
-    if not FLAGS.method and sampling.count_sequences(allowed) <= FEW:
-        name = "enumerate"
+    if not FLAGS.method and not experiment_flags.is_typed("num_particles"):
+        name = "enumerate" if sampling.count_good_prefixes(allowed) <= FEW else name
     # All batches have the same shape, so that a sample is the same wherever drawing begins.
     size = min(BATCH_SIZE, num_samples)
     given = (run.model, run.params)
     if name == "enumerate":
         try:
-            sequences = sampling.score_sequences(*given, allowed, prefix=prefix)
+            prefixes = sampling.score_prefixes(*given, allowed, prefix=prefix)
         except ValueError as error:
-            raise InputError(f"--method=enumerate: {error}") from error
+            hint = "--method=particles has no such limit"
+            raise InputError(f"--method=enumerate: {error}; {hint}") from error
 
     def batch(start: int) -> sampling.ConstrainedSamples:
         if name == "enumerate":
-            return sequences.sample(key, size, first_index=start)
+            return prefixes.sample(key, size, first_index=start)
         arguments, settings = (*given, key, size, allowed), {"prefix": prefix, "first_index": start}
         if name == "masked":
             return sampling.sample_masked(*arguments, temperature=FLAGS.temperature, **settings)
@@ -228,9 +238,9 @@ def _constrained(run, prefix, key, num_samples, length, default_length) -> DrawF
 def draw_from(run: Run, *, prefix: np.ndarray, length: int | None, default_length: int) -> DrawFrom:
     """Draws text as --method says.
 
-    What belongs to the method comes with each sample: score (beam); log_inclusion and weight
-    (stochastic_beam); log_weight (masked); log_evidence (particles, enumerate), all natural
-    logarithms but weight.
+    What belongs to the method comes with each sample, natural logarithms all of them: score (beam);
+    log_inclusion and log_weight (stochastic_beam); log_weight (masked); log_evidence (particles,
+    enumerate).
 
     Args:
         run: a trained model of text.
@@ -248,6 +258,8 @@ def draw_from(run: Run, *, prefix: np.ndarray, length: int | None, default_lengt
     method = asked_method()
     if run.model.distribution.logits is None:
         raise InputError(f"--method={method} is for output distributions of tokens")
+    if run.codec.end is None and experiment_flags.is_typed("length_penalty"):
+        raise InputError("--length_penalty is for samples that end, and those of this run do not")
     draw = METHODS[method].draw
     assert draw is not None
     start = prefix if len(prefix) else None
@@ -256,11 +268,11 @@ def draw_from(run: Run, *, prefix: np.ndarray, length: int | None, default_lengt
 
 
 METHODS = {
-    "ancestral": Method(None, (*OPTIONS, "repetition_penalty", "stop")),
+    "ancestral": Method(None, (*OPTIONS, "repetition_penalty", "stop", "seed")),
     "beam": Method(_beam, ("beam_width", "length_penalty", "beam_groups", "diversity")),
-    "stochastic_beam": Method(_stochastic_beam),
-    "masked": Method(_constrained, ("temperature",), constrained=True),
-    "particles": Method(_constrained, ("num_particles",), constrained=True),
-    "enumerate": Method(_constrained, constrained=True),
+    "stochastic_beam": Method(_stochastic_beam, ("seed",)),
+    "masked": Method(_constrained, ("temperature", "seed"), constrained=True),
+    "particles": Method(_constrained, ("num_particles", "seed"), constrained=True),
+    "enumerate": Method(_constrained, ("seed",), constrained=True),
 }
 """By the value of --method."""

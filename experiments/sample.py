@@ -90,8 +90,8 @@ def asked_options(run: Run) -> dict[str, Any]:
     """
     known = sample_options(run.model.distribution.sample)
     asked = {name: FLAGS[name].value for name in methods.OPTIONS if methods.is_given(name)}
-    for name in asked:
-        if name not in known:
+    for name in methods.OPTIONS:
+        if experiment_flags.is_typed(name) and name not in known:
             listed = ", ".join(f"--{option}" for option in known if option in FLAGS) or "none"
             raise InputError(
                 f"--{name} is no option of this run's output distribution; it has {listed}"
@@ -141,7 +141,9 @@ def main() -> None:
         write_texts(run, method)
         return
     if method != "ancestral":
-        raise InputError(f"--method={method} is for text, this run has {run.codec.name}")
+        flag = next(name for name in ("regex", "template", "method") if FLAGS[name].value)
+        given, name = FLAGS[flag].value, run.codec.name
+        raise InputError(f"--{flag}={given} is for text, and samples of this run are {name}")
     options = asked_options(run)
     if FLAGS.prefix:
         raise InputError(f"--prefix is text, and the samples of this run are {run.codec.name}")
@@ -168,7 +170,7 @@ if __name__ == "__main__":
     define("float", "bias", 0.0, bias)
     until = "Events in time: where a sample ends, in the unit of the times; empty: --length alone."
     define("float", "until", None, until)
-    define("integer", "seed", 0, "Seed; the same seed gives the same samples.")
+    define("integer", "seed", 0, "Seed; the same gives the same samples. Not for --method=beam.")
     where = (
         "File or folder; empty: standard output, for what needs a folder WORKDIR/samples. What was "
         "stopped goes on where it was when the same flags are given again."

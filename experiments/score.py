@@ -49,7 +49,7 @@ def check_flags() -> None:
     for name in ("plot_sequence", "eval_batch_size"):
         if FLAGS[name].value < 0:
             raise InputError(f"--{name} must be at least 0, got {FLAGS[name].value}")
-    if FLAGS.plot_sequence and not FLAGS.plot:
+    if experiment_flags.is_typed("plot_sequence") and not FLAGS.plot:
         raise InputError("--plot_sequence needs --plot, got none")
 
 

@@ -60,9 +60,16 @@ def test_constraints_hold_and_give_the_same_evidence(run):
     )
     (one,) = records(run, "--workdir=lines", "--template=s_t th_", "--prefix=an ")
     assert re.fullmatch("an s.t th.", one["text"]) and one["num_events"] == 8
-    ended = run("sample", "--workdir=words", "--template=old _ sat", "--method=enumerate")
-    assert ended.status == 0, ended.err
-    assert ended.out.startswith("old ") and ended.out.endswith(" sat")
+    # What follows the last given word is drawn freely, so that nine ways decide it all.
+    open_end = ["--workdir=words", "--template=old _ sat_______", "--num_samples=9"]
+    exact = records(run, *open_end)
+    assert all(re.match("(?s)old .+ sat", r["text"]) and r["num_events"] == 12 for r in exact)
+    assert len({r["text"] for r in exact}) > 1 and len({r["log_evidence"] for r in exact}) == 1
+    closed = records(run, "--workdir=words", "--template=old _ sat", "--method=enumerate")
+    assert exact[0]["log_evidence"] == pytest.approx(closed[0]["log_evidence"], rel=1e-5)
+    # Particles where their number is asked for.
+    several = records(run, *open_end, "--num_particles=20")
+    assert len({r["log_evidence"] for r in several}) > 1
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,11 @@ def test_beams(run):
     np.testing.assert_allclose(scores, [-record["nats"] for record in best], rtol=1e-4)
     distinct = records(run, *flags, "--method=stochastic_beam")
     assert len({record["text"] for record in distinct}) == 5
-    assert all(0 < r["weight"] <= 1 and r["log_inclusion"] <= 0 for r in distinct)
+    assert all(-r["nats"] - 1e-4 < r["log_weight"] <= 0 for r in distinct)
+    assert all(r["log_inclusion"] <= 0 for r in distinct)
+    # Groups without much of a penalty find the same, which is written once.
+    groups = records(run, *flags, "--method=beam", "--beam_groups=4", "--diversity=0.01")
+    assert len({record["text"] for record in groups}) == len(groups) >= 2
 
 
 def test_stops_and_truncations(run):
@@ -133,7 +144,13 @@ def test_stops_and_truncations(run):
         (["--regex=Q"], ["--regex", "no sequence of at most"]),
         (["--template=Q_"], ["--template", "'Q'"]),
         (["--stop=Q"], ["--stop", "'Q'"]),
-        (["--method=enumerate", "--regex=.*"], ["--method=enumerate", "at most 100000 sequences"]),
+        (["--method=enumerate", "--regex=.*"], ["at most 100000 beginnings", "--method=particles"]),
+        (["--method=beam", "--seed=0"], ["--seed is for", "stochastic_beam", "no effect on beam"]),
+        (["--method=beam", "--temperature=1"], ["--temperature is for", "no effect on beam"]),
+        (["--method=beam", "--beam_groups=2"], ["--beam_groups", "--diversity", "together"]),
+        (["--method=beam", "--diversity=2"], ["--beam_groups=1", "--diversity=2", "together"]),
+        (["--method=beam", "--length_penalty=1", "--workdir=words"], ["--length_penalty", "end"]),
+        (["--bias=0"], ["--bias", "--temperature", "--top_k"]),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(run, flags, words):

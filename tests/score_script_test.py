@@ -162,6 +162,13 @@ def test_a_diagnosis_is_numbers_and_a_picture(run, folder):
     [
         (["evaluate", "--method=dinamic"], ["--method=dinamic", "static|dynamic"]),
         (["evaluate", "--num_draws=3"], ["--num_draws", "--method=mc_dropout", "static"]),
+        (["evaluate", "--seed=0"], ["--seed", "--method=mc_dropout", "static"]),
+        (["evaluate", "--split=test", "--data=few.txt"], ["--split", "--data=few.txt"]),
+        (["diagnose", "--split=valid", "--data=few.txt"], ["--split", "--data=few.txt"]),
+        (
+            ["evaluate", "--method=dynamic", "--nodynamic_rms", "--dynamic_statistics=9"],
+            ["--dynamic_statistics", "--nodynamic_rms"],
+        ),
         (["evaluate", "--method=mc_dropout", "--num_draws=0"], ["--num_draws", "at least 1", "0"]),
         (["evaluate", "--method=dynamic", "--dynamic_decay=2"], ["--dynamic_decay", "2.0"]),
         (["diagnose", "--data=none.txt"], ["none.txt"]),
@@ -188,6 +195,7 @@ def test_mistakes_of_the_other_scripts(run, flags, words):
         (["--data=few.txt", "--rank=log_ratio"], ["--other_workdir"]),
         (["--data=few.txt", "--other_workdir=no"], ["no", "train first"]),
         (["--data=few.txt", "--plot=p.png", "--plot_sequence=7"], ["--plot_sequence", "7"]),
+        (["--data=few.txt", "--plot_sequence=0"], ["--plot_sequence", "--plot"]),
         (["--data=few.txt", "--each_line"], ["--each_line", "--format=text"]),
     ],
 )

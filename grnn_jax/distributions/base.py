@@ -45,6 +45,11 @@ class Distribution(NamedTuple):
         # A model is a static argument of jit, and `event` may be a dict, which has no hash.
         return hash((self.init, self.log_prob, self.sample))
 
+    @property
+    def name(self) -> str:
+        """The function that made it, as `nade`: for messages."""
+        return getattr(self.init, "__qualname__", "another").partition(".")[0].lstrip("_")
+
 
 class Family(NamedTuple):
     """A factory of distributions that a flag can name.

@@ -7,13 +7,14 @@ from grnn_jax.sampling.constrained import ConstrainedSamples, sample_masked
 from grnn_jax.sampling.constraint import (
     FREE,
     Constraint,
+    count_good_prefixes,
     count_sequences,
     enumerate_sequences,
     make_constraint,
     step_masks,
     template,
 )
-from grnn_jax.sampling.enumerated import ScoredSequences, sample_enumerated, score_sequences
+from grnn_jax.sampling.enumerated import ScoredPrefixes, sample_enumerated, score_prefixes
 from grnn_jax.sampling.fork import fork, from_arrays, to_arrays
 from grnn_jax.sampling.lengths import LengthStatistics, length_statistics
 from grnn_jax.sampling.particles import Particles, sample_particles
@@ -35,9 +36,10 @@ __all__ = [
     "Particles",
     "SampleState",
     "Samples",
-    "ScoredSequences",
+    "ScoredPrefixes",
     "beam_search",
     "compile_regex",
+    "count_good_prefixes",
     "count_sequences",
     "enumerate_sequences",
     "extend",
@@ -52,7 +54,7 @@ __all__ = [
     "sample_many",
     "sample_masked",
     "sample_particles",
-    "score_sequences",
+    "score_prefixes",
     "start",
     "step_masks",
     "stochastic_beam_search",

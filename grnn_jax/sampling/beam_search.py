@@ -9,16 +9,13 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PyTree
 from grnn_jax.model import Model
 from grnn_jax.sampling.beams import (
-    check_tokens_model,
-    class_log_probs,
     end_classes,
-    flat,
     no_history,
     pick,
     repeat,
-    unflat,
+    step_beams,
 )
-from grnn_jax.sampling.settings import check_counts
+from grnn_jax.sampling.settings import check_counts, check_tokens_model
 from grnn_jax.sampling.state import start
 
 
@@ -154,8 +151,7 @@ def _search(model, sizes, params, carry, diversity, length_penalty) -> Beams:
 
     def advance(loop: tuple) -> tuple:
         time, carry, alive, ended = loop
-        hidden, carry = step(flat(carry))
-        logs = class_log_probs(model, params, hidden).reshape(batch_size, num_beams, -1)
+        logs, carry = step_beams(model, params, step, carry)
         chosen = jnp.zeros((batch_size, logs.shape[-1]))
         parents = []
         for group in range(num_groups):
@@ -164,7 +160,7 @@ def _search(model, sizes, params, carry, diversity, length_penalty) -> Beams:
                 alive[group], ended[group], logs[:, own], chosen
             )
             parents.append(parent + group * width)
-        carry = pick(unflat(carry, batch_size), jnp.concatenate(parents, 1))
+        carry = pick(carry, jnp.concatenate(parents, 1))
         tokens = [
             jnp.take_along_axis(history.events, history.lengths[..., None] - 1, -1)[..., 0]
             for history, _ in alive

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Float, Int, Params, PyTree
-from grnn_jax.model import Model
+from grnn_jax.array_types import Array, Bool, Callable, Float, Int, Params, PyTree
+from grnn_jax.model import Carry, Model
 
 
 class History(NamedTuple):
@@ -74,14 +74,18 @@ def class_log_probs(
     return jax.nn.log_softmax(model.distribution.logits(params["distribution"], hidden), -1)
 
 
+def step_beams(
+    model: Model, params: Params, step: Callable[[Carry], tuple[Array, Carry]], carry: Carry
+) -> tuple[Float[Array, "B W V"], Carry]:
+    """Log-probabilities of every token after every beam, and the carries, both [B, W, ...]."""
+    batch_size = carry.started.shape[0]
+    hidden, carry = step(flat(carry))
+    logs = class_log_probs(model, params, hidden)
+    return unflat(logs, batch_size), unflat(carry, batch_size)
+
+
 def end_classes(model: Model, num_classes: int) -> Bool[Array, " V"]:
     """True for the tokens that end a sequence."""
     if model.distribution.is_end is None:
         return jnp.zeros((num_classes,), bool)
     return model.distribution.is_end(jnp.arange(num_classes))
-
-
-def check_tokens_model(model: Model, name: str) -> None:
-    """Names a method that the model's output distribution does not have."""
-    if model.distribution.logits is None:
-        raise ValueError(f"{name} needs an output distribution of tokens (with logits)")

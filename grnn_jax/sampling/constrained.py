@@ -11,7 +11,8 @@ Three methods, which sample from different distributions:
     sample_particles sequential Monte Carlo: N masked samples side by side, resampled by their
                      weights. The estimate of P(C) is unbiased for every N; the sample chosen from
                      the N has distribution p(x | C) in the limit N → ∞.
-    sample_enumerated exactly p(x | C), by enumeration of C, where C is small.
+    sample_enumerated exactly p(x | C), by enumeration of the beginnings after which C is certain,
+                     where they are few.
 """
 
 import functools
@@ -28,7 +29,7 @@ from grnn_jax.sampling.beams import (
     end_classes,
     no_history,
 )
-from grnn_jax.sampling.constraint import Constraint
+from grnn_jax.sampling.constraint import Constraint, check_constraint
 from grnn_jax.sampling.settings import check_counts
 from grnn_jax.sampling.state import start
 
@@ -92,6 +93,7 @@ def sample_masked(
         ValueError: for an argument outside its range.
     """
     check_counts(num_samples=num_samples)
+    check_constraint(model, params, constraint)
     if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     begun = start(

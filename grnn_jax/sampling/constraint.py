@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Int
+from grnn_jax.array_types import AnyArray, Array, Bool, Int, Params
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
-from grnn_jax.sampling.beams import check_tokens_model
+from grnn_jax.sampling.settings import check_tokens_model
 
 FREE = -1
 """A position of a template that any token may take."""
@@ -74,6 +75,18 @@ def make_constraint(model: Model, automaton: Automaton, length: int) -> Constrai
     )
 
 
+def check_constraint(model: Model, params: Params, constraint: Constraint) -> None:
+    """Raises ValueError unless the constraint is over the tokens of the model."""
+    check_tokens_model(model, "a constraint")
+    assert model.distribution.token_table is not None
+    table = jax.eval_shape(model.distribution.token_table, params["distribution"])
+    given = constraint.table.shape[1]
+    if given != table.shape[0]:
+        raise ValueError(
+            f"constraint must be over the {table.shape[0]} tokens of the model, got {given}"
+        )
+
+
 def step_masks(allowed: Bool[AnyArray, "T V"]) -> Automaton:
     """The automaton of the sequences of T tokens each of which is allowed at its step."""
     allowed = np.asarray(allowed)
@@ -100,14 +113,44 @@ def template(tokens: Sequence[int] | Int[AnyArray, " T"], num_classes: int) -> A
     return step_masks((array[:, None] == FREE) | (array[:, None] == np.arange(num_classes)))
 
 
+def free_states(constraint: Constraint) -> Bool[np.ndarray, "L1 S"]:
+    """True where a sequence in this state, with that many steps left, is a good prefix of C.
+
+    That is, all its continuations satisfy C, so that C has probability 1 from there on under any
+    model. Where sequences end that is only after the end, as they must end in time.
+
+    Reference: O. Kupferman, M. Y. Vardi, "Model checking of safety properties", Formal Methods in
+    System Design 19, 2001 (good and bad prefixes).
+    """
+    table = np.asarray(constraint.table)
+    free = [np.asarray(constraint.possible)[0]]
+    for _ in range(constraint.length):
+        free.append(free[-1][table].all(1))
+    return np.stack(free)
+
+
 def count_sequences(constraint: Constraint) -> float:
     """How many sequences satisfy the constraint (inf if too many for a float)."""
-    table, possible = np.asarray(constraint.table), np.asarray(constraint.possible)
-    final = np.arange(len(table)) == int(constraint.ended)
-    paths = possible[0].astype(np.float64)
+    whole = np.asarray(constraint.possible).copy()
+    whole[1:] = np.arange(whole.shape[1]) == int(constraint.ended)
+    return _count(constraint, whole)
+
+
+def count_good_prefixes(constraint: Constraint) -> float:
+    """How many shortest good prefixes there are (see `free_states`; inf as `count_sequences`).
+
+    A template without an end has as many as its blanks up to the last given token can be filled
+    in, whatever follows.
+    """
+    return _count(constraint, free_states(constraint))
+
+
+def _count(constraint: Constraint, whole: Bool[np.ndarray, "L1 S"]) -> float:
+    """How many ways lead from the first state to one that is whole; none goes on after one."""
+    table, paths = np.asarray(constraint.table), whole[0].astype(np.float64)
     with np.errstate(over="ignore"):
-        for _ in range(constraint.length):
-            paths = np.where(final, 1.0, paths[table].sum(1))
+        for at in whole[1:]:
+            paths = np.where(at, 1.0, paths[table].sum(1))
     return float(paths[0])
 
 

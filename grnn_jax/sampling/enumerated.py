@@ -1,4 +1,4 @@
-"""Exact sampling under a constraint that few sequences satisfy: all of them are scored."""
+"""Exact sampling under a constraint that few beginnings decide: all of them are scored."""
 
 import functools
 from typing import NamedTuple
@@ -7,88 +7,105 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey
-from grnn_jax.likelihood import event_log_probs
-from grnn_jax.model import Model
+from grnn_jax.array_types import AnyArray, Array, Float, Int, Params, PRNGKey
+from grnn_jax.model import Carry, Model
+from grnn_jax.sampling.ancestral import sample
+from grnn_jax.sampling.beams import class_log_probs
 from grnn_jax.sampling.constrained import ConstrainedSamples
-from grnn_jax.sampling.constraint import Constraint, count_sequences, enumerate_sequences
+from grnn_jax.sampling.constraint import (
+    Constraint,
+    check_constraint,
+    count_good_prefixes,
+    free_states,
+)
 from grnn_jax.sampling.settings import check_counts
-from grnn_jax.sampling.state import sequence_keys, start
+from grnn_jax.sampling.state import SampleState, sequence_keys, start
 
 ENUMERATION_LIMIT = 100_000
-"""Most sequences that `sample_enumerated` scores."""
-ENUMERATION_ROWS = 1024
-"""Sequences scored side by side."""
+"""Most good prefixes that `sample_enumerated` scores."""
+FEW_ROWS, MANY_ROWS = 32, 1024
+"""Prefixes that are extended side by side."""
+CHOICES = 64
+"""Samples that choose their prefix side by side."""
 
 
-class ScoredSequences(NamedTuple):
-    """All sequences of a constraint.
+class ScoredPrefixes(NamedTuple):
+    """The shortest good prefixes of C, beginnings after which every continuation is in C.
 
     Attributes:
-        events: [N, T]; after the end of a sequence, zeros.
-        mask: [N, T], True for events of the sequence, its end included.
-        log_probs: [N, T], nats under the model, 0 where not mask.
+        model: the model.
+        params: its parameters.
+        length: L, most events of a sequence.
+        prefix: events [P] that come before, or None.
+        words: the N prefixes, filled up with zeros, [N, W].
+        lengths: events of each, [N].
+        log_probs: nats of each under the model, [N] in float64; log P(C) is log Σ_n exp of them.
     """
 
-    events: Int[np.ndarray, "N T"]
-    mask: Bool[np.ndarray, "N T"]
-    log_probs: Float[np.ndarray, "N T"]
+    model: Model
+    params: Params
+    length: int
+    prefix: Int[AnyArray, " P"] | None
+    words: Int[np.ndarray, "N W"]
+    lengths: Int[np.ndarray, " N"]
+    log_probs: Float[np.ndarray, " N"]
 
     def sample(
         self, key: PRNGKey, num_samples: int, *, first_index: int | Int[AnyArray, ""] = 0
     ) -> ConstrainedSamples:
         """Draws from p(x | C); arguments and result as `sample_enumerated`."""
         check_counts(num_samples=num_samples)
-        total = np.float32(self.log_probs.astype(np.float64).sum(1))
         keys = sequence_keys(key, jnp.arange(num_samples) + first_index)
-        chosen = np.asarray(jax.vmap(lambda key: jax.random.categorical(key, total))(keys))
-        evidence = jnp.broadcast_to(jax.nn.logsumexp(total), (num_samples,))
-        events, mask, log_probs = (jnp.asarray(leaf[chosen]) for leaf in self)
-        return ConstrainedSamples(events, mask, log_probs, evidence, evidence)
+        chosen = np.asarray(_choose(keys, self.length, np.float32(self.log_probs)))
+        given = np.zeros((num_samples, self.length), np.int32)
+        given[:, : self.words.shape[1]] = self.words[chosen]
+        drawn = sample(
+            self.model,
+            self.params,
+            key,
+            num_samples,
+            self.length,
+            prefix=self.prefix,
+            logits_callback=jax.tree_util.Partial(_force, given, self.lengths[chosen]),
+            first_index=first_index,
+        )
+        evidence = jnp.full(num_samples, np.logaddexp.reduce(self.log_probs), jnp.float32)
+        return ConstrainedSamples(drawn.events, drawn.mask, drawn.log_probs, evidence, evidence)
 
 
-def score_sequences(
+def score_prefixes(
     model: Model,
     params: Params,
     constraint: Constraint,
     *,
     prefix: Int[AnyArray, " P"] | None = None,
     limit: int = ENUMERATION_LIMIT,
-) -> ScoredSequences:
-    """Scores every sequence of C, for drawing from p(x | C) any number of times.
+) -> ScoredPrefixes:
+    """Scores the shortest good prefixes of C, for drawing from p(x | C) any number of times.
 
     Args:
         model: a model of tokens, without conditioning.
         params: its parameters.
         constraint: of `make_constraint`.
         prefix: events [P] that come before.
-        limit: most sequences of C.
+        limit: most good prefixes (see `count_good_prefixes`).
 
     Returns:
-        The sequences and their log-probabilities.
+        The prefixes and their log-probabilities.
 
     Raises:
-        ValueError: if C has more than `limit` sequences.
+        ValueError: if C has more than `limit` good prefixes.
     """
     check_counts(limit=limit)
-    count = count_sequences(constraint)
+    check_constraint(model, params, constraint)
+    count = count_good_prefixes(constraint)
     if count > limit:
         raise ValueError(
-            f"constraint must have at most {limit} sequences to be enumerated, got {count:.3g}"
+            f"constraint must have at most {limit} beginnings to be enumerated, got {count:.3g}"
         )
-    words = list(enumerate_sequences(constraint))
-    events = np.zeros((len(words), constraint.length), np.int32)
-    lengths = np.array([len(word) for word in words])
-    for row, word in enumerate(words):
-        events[row, : len(word)] = word
-    mask = np.arange(constraint.length) < lengths[:, None]
     begun = start(model, params, jax.random.key(0), 1, prefix=prefix)
-    num_rows = min(ENUMERATION_ROWS, len(words))
-    pieces = []
-    for first in range(0, len(words), num_rows):
-        part = np.minimum(np.arange(first, first + num_rows), len(words) - 1)
-        pieces.append(_score(model, params, begun.carry, events[part], mask[part]))
-    return ScoredSequences(events, mask, np.concatenate(pieces)[: len(words)])
+    found = _good_prefixes(model, params, begun.carry, constraint)
+    return ScoredPrefixes(model, params, constraint.length, prefix, *found)
 
 
 def sample_enumerated(
@@ -102,7 +119,14 @@ def sample_enumerated(
     limit: int = ENUMERATION_LIMIT,
     first_index: int | Int[AnyArray, ""] = 0,
 ) -> ConstrainedSamples:
-    """Draws from exactly p(x | C), scoring every sequence of C.
+    r"""Draws from exactly p(x | C).
+
+        p(x | C) = p(u) / P(C) · p(x after u | u),     P(C) = Σ_u p(u)
+
+    u the shortest good prefixes of C: beginnings after which every continuation is in C, so that
+    their backward weight P(C | u) is 1. All u are scored and one of them is drawn for each sample,
+    which then goes on as the model does. A template has one u for each way to fill in its blanks
+    before the last given token; where sequences end, u is a whole sequence with its end.
 
     Args:
         model: a model of tokens, without conditioning.
@@ -111,22 +135,84 @@ def sample_enumerated(
         num_samples: B.
         constraint: of `make_constraint`.
         prefix: events [P] that come before.
-        limit: most sequences of C.
+        limit: most good prefixes (see `count_good_prefixes`).
         first_index: index of the first sample.
 
     Returns:
         The samples; log_weights and log_evidence are log P(C), exactly.
 
     Raises:
-        ValueError: if C has more than `limit` sequences.
+        ValueError: if C has more than `limit` good prefixes.
     """
-    sequences = score_sequences(model, params, constraint, prefix=prefix, limit=limit)
-    return sequences.sample(key, num_samples, first_index=first_index)
+    scored = score_prefixes(model, params, constraint, prefix=prefix, limit=limit)
+    return scored.sample(key, num_samples, first_index=first_index)
+
+
+@jax.jit
+def _choose(keys: Array, length: int | Array, log_probs: Float[AnyArray, " N"]) -> Int[Array, " B"]:
+    """One of the prefixes for each key, by noise that no event of a sequence has."""
+
+    def choose(key: Array) -> Array:
+        return jax.random.categorical(jax.random.fold_in(key, length), log_probs)
+
+    return jax.lax.map(choose, keys, batch_size=CHOICES)
+
+
+def _force(
+    given: Int[Array, "B L"], lengths: Int[Array, " B"], logits: Array, state: SampleState
+) -> Array:
+    """Leaves but the given events their probability, as long as there are any."""
+    token = jnp.take_along_axis(given, state.position[:, None], 1)
+    only = jnp.where(jnp.arange(logits.shape[-1]) == token, 0.0, -jnp.inf)
+    return jnp.where((state.position < lengths)[:, None], only, logits)
+
+
+def _good_prefixes(
+    model: Model, params: Params, carry: Carry, constraint: Constraint
+) -> tuple[Int[np.ndarray, "N W"], Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """The shortest good prefixes, filled up with zeros, their lengths and log-probabilities.
+
+    A step for every prefix that is to be extended, `MANY_ROWS` at a time and deep ones first, so
+    that few carries are held.
+    """
+    table, possible = np.asarray(constraint.table), np.asarray(constraint.possible)
+    free = free_states(constraint)
+    zero = np.zeros(1, np.int64)
+    if free[-1, 0]:
+        return zero[:, None], zero, np.zeros(1)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    # Prefixes [n, t]: carries before their last event and which is whose, states, nats so far.
+    stack = [(carry, zero, np.zeros((1, 0), np.int64), zero, np.zeros(1))]
+    while stack:
+        carry, parent, words, state, total = stack.pop()
+        left = constraint.length - words.shape[1] - 1
+        num_rows = FEW_ROWS if len(parent) <= FEW_ROWS else MANY_ROWS
+        rows = np.minimum(np.arange(num_rows), len(parent) - 1)
+        carry = jax.tree.map(lambda leaf: leaf[parent[rows]], carry)  # noqa: B023
+        logs, carry = _extend(model, params, carry, words[rows, -1] if words.size else None)
+        row, token = np.nonzero(possible[left][table[state]])
+        words = np.concatenate([words[row], token[:, None]], 1)
+        total = total[row] + np.asarray(logs)[row, token]
+        state = table[state[row], token]
+        good = free[left][state]
+        found.append((words[good], total[good]))
+        rest = np.flatnonzero(~good)
+        for first in range(0, len(rest), MANY_ROWS):
+            part = rest[first : first + MANY_ROWS]
+            stack.append((carry, row[part], words[part], state[part], total[part]))
+    lengths = np.concatenate([np.full(len(words), words.shape[1]) for words, _ in found])
+    filled = np.zeros((len(lengths), lengths.max()), np.int64)
+    filled[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(
+        [words.ravel() for words, _ in found]
+    )
+    return filled, lengths, np.concatenate([total for _, total in found])
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _score(model, params, carry, events, mask) -> Array:
-    rows = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (events.shape[0], *leaf.shape[1:])), carry
-    )
-    return event_log_probs(model, params, rows, (events, mask, jnp.zeros_like(mask)))[0]
+def _extend(model, params, carry, token) -> tuple[Array, Carry]:
+    """Log-probabilities of what may follow the prefixes with this last event, and their carries."""
+    if token is not None:
+        carry = model.feed(carry, token)
+    step = model.make_step(params, num_events=carry.started.shape[0])
+    hidden, carry = step(carry)
+    return class_log_probs(model, params, hidden), carry

@@ -16,7 +16,7 @@ from grnn_jax.sampling.constrained import (
     begin_rows,
     unfinished,
 )
-from grnn_jax.sampling.constraint import Constraint
+from grnn_jax.sampling.constraint import Constraint, check_constraint
 from grnn_jax.sampling.settings import check_counts
 from grnn_jax.sampling.state import sequence_keys, start
 
@@ -92,6 +92,7 @@ def sample_particles(
     particle filtering and smoothing", 2011.
     """
     check_counts(num_samples=num_samples, num_particles=num_particles)
+    check_constraint(model, params, constraint)
     if not isinstance(resample_below, jax.core.Tracer) and not 0 <= resample_below <= 1:
         raise ValueError(f"resample_below must lie in [0, 1], got {resample_below}")
     begun = start(

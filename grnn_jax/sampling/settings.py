@@ -84,11 +84,11 @@ def make_settings(
             )
     penalty = given.pop("repetition_penalty", None)
     limits = given.pop("lengths", None)
-    for name, value in (("repetition_penalty", penalty), ("logits_callback", logits_callback)):
-        if value is not None and model.distribution.logits is None:
-            raise ValueError(f"{name} needs an output distribution of tokens (with logits)")
-    if stop is not None and model.distribution.token_table is None:
-        raise ValueError("stop needs an output distribution of tokens")
+    for name, value in (
+        ("repetition_penalty", penalty), ("logits_callback", logits_callback), ("stop", stop),
+    ):  # fmt: skip
+        if value is not None:
+            check_tokens_model(model, name)
     if logits_callback is not None and not isinstance(logits_callback, jax.tree_util.Partial):
         logits_callback = jax.tree_util.Partial(logits_callback)
     return Settings(
@@ -117,6 +117,13 @@ def check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_tokens_model(model: Model, name: str) -> None:
+    """Names what the model's output distribution does not have, and the distribution."""
+    if model.distribution.logits is None:
+        got = model.distribution.name
+        raise ValueError(f"{name} needs an output distribution of tokens (with logits), got {got}")
 
 
 def _check_range(name: str, value: Any, suits: Callable, expected: str) -> None:

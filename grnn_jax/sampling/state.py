@@ -83,12 +83,16 @@ def sequence_keys(key: PRNGKey, index: Int[Array, " B"]) -> Array:
 
 def with_settings(state: SampleState, settings: Settings) -> SampleState:
     """The state with what the settings need, and nothing else: loops carry it at every step."""
+    classes = None if state.seen is None else state.seen.shape[1]
     if settings.repetition_penalty is None:
         state = state._replace(seen=None)
     elif state.seen is None:
         raise ValueError("repetition_penalty must be given from the start of the sequences on")
     if settings.stop is None:
         return state._replace(stop=None)
+    if classes is not None and settings.stop.table.shape[1] != classes:
+        given = settings.stop.table.shape[1]
+        raise ValueError(f"stop must be over the {classes} tokens of the model, got {given}")
     return state if state.stop is not None else state._replace(stop=jnp.zeros_like(state.position))
 
 

@@ -9,16 +9,15 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
 from grnn_jax.sampling.beams import (
-    check_tokens_model,
-    class_log_probs,
     end_classes,
     flat,
     no_history,
     pick,
     repeat,
+    step_beams,
     unflat,
 )
-from grnn_jax.sampling.settings import check_counts
+from grnn_jax.sampling.settings import check_counts, check_tokens_model
 from grnn_jax.sampling.state import start
 
 
@@ -46,7 +45,15 @@ class DistinctSamples(NamedTuple):
     def log_inclusion(self) -> Float[Array, "B k"]:
         """Log-probability, given κ, of being among the k: log(1 - exp(-exp(log p(x) - κ)))."""
         excess = self.log_probs.sum(-1) - self.threshold[:, None]
-        return jnp.log(-jnp.expm1(-jnp.exp(excess)))
+        rate = jnp.exp(excess)
+        # The rate vanishes for long sequences, its logarithm does not.
+        return jnp.where(excess < -10, excess - rate / 2, jnp.log(-jnp.expm1(-rate)))
+
+    @property
+    def log_weights(self) -> Float[Array, "B k"]:
+        """Logarithms of `weights`, finite where long sequences make these vanish."""
+        log_weights = self.log_probs.sum(-1) - self.log_inclusion
+        return jnp.where(self.perturbed > -jnp.inf, log_weights, -jnp.inf)
 
     @property
     def weights(self) -> Float[Array, "B k"]:
@@ -54,8 +61,7 @@ class DistinctSamples(NamedTuple):
 
         w(x) = p(x) / (1 - exp(-exp(log p(x) - κ)))
         """
-        log_weight = self.log_probs.sum(-1) - self.log_inclusion
-        return jnp.where(self.perturbed > -jnp.inf, jnp.exp(log_weight), 0)
+        return jnp.exp(self.log_weights)
 
 
 def stochastic_beam_search(
@@ -127,12 +133,11 @@ def _search(model, sizes, params, carry, keys) -> DistinctSamples:
 
     def advance(loop: tuple) -> tuple:
         time, carry, keys, history, total, perturbed, done = loop
-        hidden, carry = step(flat(carry))
-        logs = class_log_probs(model, params, hidden)
+        logs, carry = step_beams(model, params, step, carry)
         num_classes = logs.shape[-1]
         noise = jax.vmap(lambda key: jax.random.gumbel(key, (num_classes,)))(flat(keys))
-        children = _given_maximum(flat(total)[:, None] + logs + noise, flat(perturbed))
-        children = children.reshape(batch_size, width, num_classes)
+        children = _given_maximum(flat(total[..., None] + logs) + noise, flat(perturbed))
+        children = unflat(children, batch_size)
         # A sequence that ended stays as it is: its only child is itself.
         itself = jnp.where(jnp.arange(num_classes) == 0, perturbed[..., None], -jnp.inf)
         children = jnp.where(done[..., None], itself, children)
@@ -149,7 +154,7 @@ def _search(model, sizes, params, carry, keys) -> DistinctSamples:
         total = jnp.where(done, total, total + nats)
         done = done | end_classes(model, num_classes)[token]
         keys = jax.vmap(jax.vmap(jax.random.fold_in))(keys, token)
-        carry = model.feed(pick(unflat(carry, batch_size), parent), token)
+        carry = model.feed(pick(carry, parent), token)
         return time + 1, carry, keys, history, total, perturbed, done
 
     shape = (batch_size, width)

@@ -47,8 +47,8 @@ def check_classes(model: Model) -> None:
     """Raises InputError unless events are classes of one softmax."""
     if model.distribution.logits is None:
         raise InputError(
-            "the output distribution of this run is no softmax over classes, as that of text, "
-            "lines and other tokens is"
+            f"the output distribution of this run, {model.distribution.name}, is no softmax over "
+            "classes, as that of text, lines and other tokens is"
         )
 
 

@@ -117,7 +117,10 @@ def score_by_method(
         )
         found |= {"num_draws": draws, "seed": seed}
     else:
-        tempered = make_tempered_sums(model, config, mesh)
+        try:
+            tempered = make_tempered_sums(model, config, mesh)
+        except InputError as error:
+            raise InputError(f"--method=temperature: {error}") from error
         valid = load_run_data(config, Path(workdir), run.codec).valid
         if valid is None:
             raise InputError("--method=temperature needs a validation split, the run has none")

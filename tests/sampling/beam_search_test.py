@@ -4,6 +4,7 @@ import itertools
 
 import enumerable
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -113,7 +114,7 @@ def test_wrong_searches_are_named(ending):
         with pytest.raises(ValueError, match=message):
             sampling.beam_search(model, params, 6, 5, **arguments)
     bits = grnn_jax.make_model(cells.gru(5), distributions.nade(3))
-    with pytest.raises(ValueError, match="beam search needs an output distribution of tokens"):
+    with pytest.raises(ValueError, match="beam search needs .* tokens .*, got nade"):
         sampling.beam_search(bits, bits.init(jax.random.key(0)), 2, 4)
 
 
@@ -148,6 +149,25 @@ def test_stochastic_beams_sample_without_replacement(ending):
     assert (np.asarray(result.threshold) <= np.asarray(result.perturbed)[:, -1]).all()
 
 
+def test_the_weights_of_long_sequences_do_not_vanish():
+    log_p = np.array([[-900.0, -90.0, -20.0, -10.5, -9.5, -1.0]])
+    threshold = np.float32([-0.5])
+    found = sampling.DistinctSamples(
+        events=np.zeros((1, 6, 1), np.int32),
+        mask=np.ones((1, 6, 1), bool),
+        log_probs=jnp.asarray(log_p[..., None], jnp.float32),
+        perturbed=jnp.zeros((1, 6)),
+        threshold=jnp.asarray(threshold),
+        done=np.ones((1, 6), bool),
+    )
+    # In float64 even the smallest of these rates is no zero, but for the first.
+    with np.errstate(divide="ignore"):
+        expected = np.log(-np.expm1(-np.exp(log_p + 0.5)))
+    expected[0, 0] = -899.5
+    np.testing.assert_allclose(found.log_inclusion, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.log_weights, log_p - expected, atol=1e-4)
+
+
 def test_more_stochastic_beams_begin_with_the_fewer_and_all_are_exact(ending):
     model, params, _ = ending
     words = enumerable.sequences(3, 2, end=2)
@@ -165,4 +185,4 @@ def test_more_stochastic_beams_begin_with_the_fewer_and_all_are_exact(ending):
         assert sorted(drawn) == sorted(words)
         expected = [p[words.index(word)] for word in drawn]
         np.testing.assert_allclose(every.weights[row, :7], expected, rtol=1e-4)
-        assert every.weights[row, 7] == 0
+        assert every.weights[row, 7] == 0 and every.log_weights[row, 7] == -np.inf

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grnn_jax import sampling
+import grnn_jax
+from grnn_jax import cells, distributions, sampling
+from grnn_jax.sampling import enumerated
 
 PATTERN = "a(b|c)*a?|[bc]{3}"
 LENGTH = 5
@@ -49,8 +51,13 @@ def test_masked_samples_are_weighted_to_the_constrained_model(setting):
     assert sum(weights.get(word, 0) * q[i] for i, word in enumerate(words)) <= p.sum() * 1.00001
     enumerable.assert_frequencies(drawn, words, q)
     assert np.abs(q - p / p.sum()).sum() > 0.1  # Not the conditioned distribution.
-    estimate = np.exp(np.asarray(samples.log_weights, np.float64))
-    assert abs(estimate.mean() - p.sum()) < 4 * estimate.std() / np.sqrt(count)
+    hot = sampling.sample_masked(
+        model, params, jax.random.key(0), count, constraint, temperature=1.7
+    )
+    for each in (samples, hot):
+        estimate = np.exp(np.asarray(each.log_weights, np.float64))
+        assert abs(estimate.mean() - p.sum()) < 4 * estimate.std() / np.sqrt(count)
+    assert (np.asarray(hot.events) != np.asarray(samples.events)).any()
     rescored = enumerable.nats(model, params, drawn[:40], LENGTH)
     np.testing.assert_allclose(samples.log_probs.sum(1)[:40], rescored, rtol=1e-4, atol=1e-5)
     part = sampling.sample_masked(
@@ -67,11 +74,12 @@ def test_enumerated_samples_have_exactly_the_constrained_distribution(setting):
     rescored = enumerable.nats(model, params, enumerable.words_of(samples)[:40], LENGTH)
     np.testing.assert_allclose(samples.log_probs.sum(1)[:40], rescored, rtol=1e-4, atol=1e-5)
     # Scored once, they are drawn part by part.
-    scored = sampling.score_sequences(model, params, constraint)
+    scored = sampling.score_prefixes(model, params, constraint)
     part = scored.sample(jax.random.key(0), 5, first_index=7)
-    for name in ("events", "mask", "log_probs"):
+    for name in ("events", "mask"):
         np.testing.assert_array_equal(getattr(part, name), getattr(samples, name)[7:12])
-    with pytest.raises(ValueError, match="constraint must have at most 5 sequences"):
+    np.testing.assert_allclose(part.log_probs, samples.log_probs[7:12], rtol=1e-5)
+    with pytest.raises(ValueError, match="constraint must have at most 5 beginnings"):
         sampling.sample_enumerated(model, params, jax.random.key(0), 1, constraint, limit=5)
 
 
@@ -132,6 +140,102 @@ def test_infilling_without_an_end():
     enumerable.assert_frequencies(drawn, words, p * suits)
 
 
+def good_prefixes(automaton, words, end):
+    """The shortest beginnings all continuations of which are accepted, by trying all words."""
+    table, accepting = automaton
+
+    def accepts(word):
+        state = 0
+        for token in word if end is None else word[:-1]:
+            state = table[state, token]
+        return bool(accepting[state]) and (end is None or word[-1] == end)
+
+    accepted = {word for word in words if accepts(word)}
+    found = set()
+    for size in range(5):
+        for begin in {word[:size] for word in words if len(word) >= size}:
+            if any(begin[:t] in found for t in range(size)):
+                continue
+            if all(word in accepted for word in words if word[:size] == begin):
+                found.add(begin)
+    return found, accepted
+
+
+@pytest.mark.parametrize("end", [None, 2])
+def test_good_prefixes_of_random_automata(end):
+    model, params = enumerable.make(3, end=end, seed=4)
+    words = enumerable.sequences(3, 4, end=end)
+    nats = dict(zip(words, enumerable.nats(model, params, words, 4), strict=True))
+    counts = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        # A state that accepts whatever comes, and one that accepts nothing.
+        table = np.vstack([rng.integers(0, 5, (3, 3)), np.full(3, 3), np.full(3, 4)])
+        accepting = np.array([*(rng.random(3) < 0.5), True, False])
+        automaton = sampling.Automaton(table, accepting)
+        found, accepted = good_prefixes(automaton, words, end)
+        if not accepted:
+            continue
+        constraint = sampling.make_constraint(model, automaton, 4)
+        assert sampling.count_good_prefixes(constraint) == len(found)
+        assert sampling.count_sequences(constraint) == len(accepted)
+        few = (len(found), len(accepted))
+        if len(found) < 2 or few in counts or len(counts) == 3:
+            continue
+        counts.add(few)
+        samples = sampling.sample_enumerated(
+            model, params, jax.random.key(0), 8, constraint, limit=len(found)
+        )
+        assert set(enumerable.words_of(samples)) <= accepted
+        expected = np.logaddexp.reduce([nats[word] for word in accepted])
+        np.testing.assert_allclose(samples.log_evidence, expected, rtol=1e-4, atol=1e-5)
+    assert len(counts) == 3 and any(few < many for few, many in counts) == (end is None)
+
+
+def test_what_follows_the_last_given_token_is_not_enumerated():
+    model, params = enumerable.make(3, scale=0.5)
+    tokens = [2, sampling.FREE, 1, *[sampling.FREE] * 37]
+    constraint = sampling.make_constraint(model, sampling.template(tokens, 3), 40)
+    samples = sampling.sample_enumerated(
+        model, params, jax.random.key(0), 2000, constraint, limit=3
+    )
+    assert samples.mask.all()
+    words = [word for word in enumerable.sequences(3, 5) if (word[0], word[2]) == (2, 1)]
+    p = np.exp(enumerable.nats(model, params, words, 5))
+    enumerable.assert_frequencies([w[:5] for w in enumerable.words_of(samples)], words, p)
+    np.testing.assert_allclose(samples.log_evidence, np.log(p.sum()), rtol=1e-4)
+    rescored = enumerable.nats(model, params, enumerable.words_of(samples)[:40], 40)
+    np.testing.assert_allclose(samples.log_probs.sum(1)[:40], rescored, rtol=1e-4)
+    part = sampling.sample_enumerated(
+        model, params, jax.random.key(0), 3, constraint, first_index=70
+    )
+    np.testing.assert_array_equal(part.events, samples.events[70:73])
+    # Nothing asked for: the model itself.
+    anything = sampling.Automaton(np.zeros((1, 3), int), np.ones(1, bool))
+    constraint = sampling.make_constraint(model, anything, 5)
+    assert sampling.count_good_prefixes(constraint) == 1
+    free = sampling.sample_enumerated(model, params, jax.random.key(0), 6, constraint)
+    plain = grnn_jax.sample(model, params, jax.random.key(0), 6, 5)
+    np.testing.assert_array_equal(free.events, plain.events)
+    np.testing.assert_array_equal(free.log_evidence, 0)
+
+
+def test_many_prefixes_are_extended_in_parts(monkeypatch):
+    monkeypatch.setattr(enumerated, "FEW_ROWS", 2)
+    monkeypatch.setattr(enumerated, "MANY_ROWS", 5)
+    monkeypatch.setattr(enumerated, "CHOICES", 3)
+    model, params = enumerable.make(4, scale=0.5)
+    tokens = [sampling.FREE, sampling.FREE, 3, sampling.FREE, 1, sampling.FREE]
+    constraint = sampling.make_constraint(model, sampling.template(tokens, 4), 6)
+    words = [word for word in enumerable.sequences(4, 5) if (word[2], word[4]) == (3, 1)]
+    p = np.exp(enumerable.nats(model, params, words, 5, (2,)))
+    samples = sampling.sample_enumerated(
+        model, params, jax.random.key(1), 2000, constraint, prefix=np.array([2]), limit=64
+    )
+    enumerable.assert_frequencies([w[:5] for w in enumerable.words_of(samples)], words, p)
+    np.testing.assert_allclose(samples.log_evidence, np.log(p.sum()), rtol=1e-4)
+
+
 def test_a_prefix_comes_before_the_constraint():
     model, params = enumerable.make(3, scale=0.5)
     constraint = sampling.make_constraint(model, sampling.step_masks(np.eye(3, dtype=bool)), 3)
@@ -160,6 +264,14 @@ def test_tokens_of_several_symbols_and_impossible_constraints():
     model, _ = enumerable.make(4)
     with pytest.raises(ValueError, match="no sequence of exactly 3 events satisfies"):
         sampling.make_constraint(model, sampling.template([0, 1], 4), 3)
+    constraint = sampling.make_constraint(model, sampling.template([0, 1, 2], 4), 3)
+    other, params = enumerable.make(3)
+    bits = grnn_jax.make_model(cells.gru(5), distributions.nade(3))
+    for method in (sampling.sample_masked, sampling.sample_particles, sampling.sample_enumerated):
+        with pytest.raises(ValueError, match="constraint must be over the 3 tokens of the model"):
+            method(other, params, jax.random.key(0), 1, constraint)
+        with pytest.raises(ValueError, match="a constraint needs .* of tokens .*, got nade"):
+            method(bits, params, jax.random.key(0), 1, constraint)
     with pytest.raises(ValueError, match=r"tokens must lie in \[0, 4\) or be -1, got 4"):
         sampling.template([4], 4)
     assert jnp.array_equal(sampling.template([0, -1], 2).accepting, jnp.arange(4) == 2)

@@ -125,5 +125,9 @@ def test_settings_of_tokens_need_tokens():
     for name, value in (("repetition_penalty", 2.0), ("logits_callback", lambda x, state: x)):
         with pytest.raises(ValueError, match=f"{name} needs an output distribution of tokens"):
             grnn_jax.sample(model, params, jax.random.key(0), 2, 4, **{name: value})
+    model, params = enumerable.make(3)
+    stop = sampling.stop_sequences([[1]], 5)
+    with pytest.raises(ValueError, match="stop must be over the 3 tokens of the model, got 5"):
+        grnn_jax.sample(model, params, jax.random.key(0), 2, 4, stop=stop)
     with pytest.raises(ValueError, match=r"sequences must hold tokens in \[0, 3\), got 5"):
         sampling.stop_sequences([[5]], 3)

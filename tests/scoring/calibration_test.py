@@ -99,5 +99,5 @@ def test_a_model_with_exact_probabilities_is_calibrated():
 
 def test_classes_are_needed():
     model = make_model(cells.gru(2), distributions.bernoulli(3))
-    with pytest.raises(InputError, match="no softmax over classes"):
+    with pytest.raises(InputError, match="bernoulli, is no softmax over classes"):
         read_classes(model, {}, class_statistics)
