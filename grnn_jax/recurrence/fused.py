@@ -107,10 +107,8 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
             return ()
         return (sums, projected, recurrent) if by_chunk else (sums, recurrent)
 
-    def kept_again(kept: tuple, source: PyTree, sequence: PyTree) -> tuple[tuple, tuple, tuple]:
-        """What was kept, as `enter` gave it."""
-        if by_chunk:
-            return kept
+    def complete(kept: tuple, source: PyTree, sequence: PyTree) -> tuple[tuple, tuple, tuple]:
+        """What was kept without x, as `enter` gave it."""
         sums, recurrent = kept
         needed = additive < gated.num_inputs
         return sums, gates_of(source, sequence)[additive:] if needed else (), recurrent
@@ -156,7 +154,7 @@ def _fused(gated: Gated, save_recurrent: bool, read: Callable | None, by_chunk: 
         def step(carry: tuple, inputs: tuple):
             d_state, d_initial, d_weights = carry
             d_output, sequence_t, kept_t, before_t, reset_t = inputs
-            entering_t = kept_t if entered else kept_again(kept_t, source, sequence_t)
+            entering_t = kept_t if entered else complete(kept_t, source, sequence_t)
             d_state = (d_state[0] + d_output, *d_state[1:])
             _, pullback = jax.vjp(pointwise, weights, entering_t, before_t)
             d_weights_t, d_entering, d_before = pullback(d_state)

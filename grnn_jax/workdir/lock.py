@@ -12,8 +12,6 @@ try:
 except ImportError:  # Not a Unix system.
     fcntl = None  # type: ignore[assignment]
 
-LOCK_FILE = ".lock"
-
 
 def make_workdir(workdir: Path) -> None:
     """Makes the directory of a run where it does not exist.
@@ -45,17 +43,15 @@ def held(workdir: Path) -> Iterator[None]:
     make_workdir(workdir)
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
-            with contextlib.suppress(OSError):  # Without locks, as on some network drives.
-                file = stack.enter_context(open(workdir / LOCK_FILE, "a+", encoding="utf-8"))
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    file.seek(0)
-                    raise InputError(
-                        f"--workdir: process {file.read() or '?'} trains in {workdir} already; "
-                        "wait for its end, or give another --workdir"
-                    ) from error
-                file.truncate(0)
-                file.write(str(os.getpid()))
-                file.flush()
+            directory = os.open(workdir, os.O_RDONLY)
+            stack.callback(os.close, directory)
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"--workdir: another process trains in {workdir} already; wait for its end, or "
+                    "give another --workdir"
+                ) from error
+            except OSError:  # No locks, as on some network drives.
+                pass
         yield
