@@ -52,7 +52,7 @@ from absl import app, flags, logging
 from peers.base import GATES, ModelConfig, Weights, flat_gates, log_probs, random_weights
 
 import grnn_jax
-from grnn_jax.sharding import useful_cpu_devices
+from grnn_jax.sharding import num_cores, useful_cpu_devices
 
 CELL = flags.DEFINE_enum("cell", "lstm", list(GATES), "Recurrent cell.")
 HIDDEN_SIZE = flags.DEFINE_integer("hidden_size", 512, "Hidden size H.", lower_bound=1)
@@ -228,7 +228,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    jax.config.update("jax_num_cpu_devices", timing.num_cores())
+    jax.config.update("jax_num_cpu_devices", num_cores())
     print(timing.describe(), flush=True)
     machine = timing.machine()
     for key in PEERS.value:
@@ -244,7 +244,7 @@ def main(argv: list[str]) -> None:
     weights = random_weights(ModelConfig(CELL.value, HIDDEN_SIZE.value))
     results: list[dict[str, Any]] = []
     for batch_size in map(int, BATCH_SIZES.value):
-        devices = useful_cpu_devices(timing.num_cores(), HIDDEN_SIZE.value, batch_size, batch_size)
+        devices = useful_cpu_devices(num_cores(), HIDDEN_SIZE.value, batch_size, batch_size)
         config = ModelConfig(CELL.value, HIDDEN_SIZE.value, num_devices=devices)
         runs = build(config, weights, batch_size, LENGTH.value)
         runs[LIMIT] = matmul_limit(weights, batch_size, LENGTH.value)

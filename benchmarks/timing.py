@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from grnn_jax.sharding import num_cores
+
 DISTRIBUTIONS = ("grnn_jax", "jax", "jaxlib", "flax", "optax", "dm-haiku", "equinox", "torch")
 
 
@@ -102,12 +104,6 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

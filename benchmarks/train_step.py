@@ -50,7 +50,7 @@ from absl import app, flags, logging
 from peers.base import GATES, ModelConfig, TrainStep, random_batch, random_weights
 from peers.base import INPUTS as INPUT_KINDS
 
-from grnn_jax.sharding import useful_cpu_devices
+from grnn_jax.sharding import num_cores, useful_cpu_devices
 
 CELLS = flags.DEFINE_list("cells", ["lstm", "gru", "elman"], "Cells: lstm, gru, elman.")
 SIZES = flags.DEFINE_list("sizes", ["128", "256", "512", "1024"], "Hidden sizes H.")
@@ -123,7 +123,7 @@ def num_devices(variant: dict[str, str], size: int, batch_size: int) -> int:
     devices = variant.get("devices", "1")
     if devices != "auto":
         return int(devices)
-    return useful_cpu_devices(timing.num_cores(), size, batch_size, batch_size)
+    return useful_cpu_devices(num_cores(), size, batch_size, batch_size)
 
 
 def build(
@@ -268,7 +268,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    most = max(timing.num_cores(), *(int(d) for d in ["1", *DEVICES.value] if d != "auto"))
+    most = max(num_cores(), *(int(d) for d in ["1", *DEVICES.value] if d != "auto"))
     jax.config.update("jax_num_cpu_devices", most)
     if CHILD.value is not None:
         run_child(json.loads(CHILD.value))

@@ -13,7 +13,12 @@ from absl import app, flags, logging
 from grnn_jax.config import FIELDS, SECTIONS, Config
 from grnn_jax.distributions import DISTRIBUTIONS
 from grnn_jax.errors import InputError, RunError
-from grnn_jax.sharding import CPU_DEVICE_ROWS, initialize_distributed, useful_cpu_devices
+from grnn_jax.sharding import (
+    CPU_DEVICE_ROWS,
+    initialize_distributed,
+    num_cores,
+    useful_cpu_devices,
+)
 from grnn_jax.workdir import choices
 
 FLAGS = flags.FLAGS
@@ -130,13 +135,11 @@ def _default_cpu_devices() -> int:
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices > 0:
         return 0
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     if "batch_size" in FLAGS and FLAGS.num_processes == 1:
         sizes = FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size
-        return useful_cpu_devices(cores, *sizes)
+        return useful_cpu_devices(num_cores(), *sizes)
     if "num_samples" in FLAGS:
-        return max(1, min(cores, FLAGS.num_samples // CPU_DEVICE_ROWS))
+        return max(1, min(num_cores(), FLAGS.num_samples // CPU_DEVICE_ROWS))
     return 0
 
 

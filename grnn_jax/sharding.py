@@ -1,11 +1,13 @@
 """Where arrays live: the mesh over all devices, the partition rules, and several processes.
 
-Today the mesh has the axis "data" alone and every parameter is replicated. A mesh with more axes
-and rules that name them shard parameters too; nothing else has to change, because the training
-step is one `jit` over global arrays and XLA inserts the collectives.
+Today the mesh has the axis "data" alone and every parameter is replicated: the gradient of a
+training step is computed by every device for its own rows, and summed
+(`value_and_grad_over_rows`); the rest is one `jit` over global arrays, in which XLA inserts the
+collectives. Rules that shard parameters over more axes need another gradient than that.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -64,6 +66,12 @@ def initialize_distributed(coordinator_address: str, num_processes: int, process
             f"--coordinator_address={coordinator_address}: process {process_id} of "
             f"{num_processes} could not join the others: {reason}"
         ) from error
+
+
+def num_cores() -> int:
+    """The CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def useful_cpu_devices(
