@@ -97,17 +97,17 @@ class Tied(NamedTuple):
     """Structure of a cell that is one cell at each of many sites, with the same weights.
 
     Every array of the cell has the sites side by side, [..., N·Y]; its parameters are the inner
-    cell's. An engine runs the inner cell on rows [..., B·N, Y].
+    cell's and those that `features` reads. An engine runs the inner cell on rows [..., B·N, Y].
 
     Attributes:
         cell: the cell of one site.
         num_sites: N.
-        features: inputs [..., X] -> what each site's cell receives, [..., N, F].
+        features: (params, inputs [..., X]) -> what each site's cell receives, [..., N, F].
     """
 
     cell: "Cell"
     num_sites: int
-    features: Callable[[Array], Array]
+    features: Callable[[Params, Array], Array]
 
 
 class Cell(NamedTuple):

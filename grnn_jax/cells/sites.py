@@ -1,4 +1,4 @@
-"""What each of N ordered sites sees of a row of bits, by the distance between them."""
+"""What each of N ordered sites sees of the others, by the distance between them."""
 
 from collections.abc import Sequence
 
@@ -43,6 +43,20 @@ def see_neighbours(
     """
     features = dense(row, jnp.asarray(kernel, row.dtype), dtype)
     return features.reshape(*row.shape[:-1], row.shape[-1], -1)
+
+
+def mix_sites(
+    rows: Float[Array, "... N C"], kernel: Float[Array, "L C"]
+) -> Float[Array, "... N C"]:
+    """A convolution over all sites, channel by channel: y[n] = Σ_j k[j - n] ⊙ x[j].
+
+    Args:
+        rows: x.
+        kernel: k from -(N-1) to N-1, L = 2N - 1.
+    """
+    sites = np.arange(rows.shape[-2])
+    by_distance = kernel[sites[:, None] - sites + sites[-1]]  # [j, n, C]
+    return jnp.einsum("...jc,jnc->...nc", rows, by_distance)
 
 
 def position_features(num_sites: int, count: int) -> Float[np.ndarray, "N K"]:

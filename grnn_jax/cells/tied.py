@@ -7,7 +7,14 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, S
 from grnn_jax.cells.base import Cell, Tied
 from grnn_jax.cells.gru import gru
 from grnn_jax.cells.lstm import lstm
-from grnn_jax.cells.sites import neighbour_kernel, position_features, see_neighbours
+from grnn_jax.cells.sites import (
+    mix_sites,
+    neighbour_kernel,
+    position_features,
+    see_neighbours,
+)
+
+SITE_KERNEL = "site_kernel"
 
 
 def tied(
@@ -27,8 +34,12 @@ def tied(
     for inputs of one number a site: a window of R sites on either side, zero beyond the edges, and
     the sums over classes of distances (of pitches: how many notes sound at each interval, octaves
     apart taken together). What is learned at one site holds at all: for a piano roll, in every key.
-    Where the inputs have C > 1 numbers a site, as in the upper layers of a stack, z_t[n] is those
-    of the site itself and its position.
+    Where the inputs have C > 1 numbers a site, as in the upper layers of a stack,
+
+        z_t[n] = [x_t[n],  Σ_j k[j - n] ⊙ x_t[j],  cos(πk(n+½)/N)],
+
+    with a learned kernel k[-N+1 … N-1] of C numbers each, at first 1/N, so that a site sees how the
+    others stand by their distance, and in the beginning their mean.
 
     Args:
         cell: the cell of one site, D units.
@@ -36,12 +47,14 @@ def tied(
         input_window: R.
         period: number of classes of distances, 12 for the octave; 0 for no sums.
         num_positions: K smooth features of the site's number; with 0 the cell is equivariant: it
-            commutes with a transposition, but for notes less than R from an edge.
+            commutes with a transposition, but for notes less than R from an edge (and, where k
+            reaches that far, for what the sites at the edges say).
         dtype: compute dtype of the product that gathers the windows.
 
     Returns:
         The cell; hidden_size is N·D, sites side by side in every array, its parameters are the
-        inner cell's. The structure `tied` lets engines run the inner cell on B·N rows.
+        inner cell's, and k [2N-1, C] as "site_kernel". The structure `tied` lets engines run the
+        inner cell on B·N rows.
 
     Raises:
         ValueError: for a number out of range, a tied or a layered cell; from `init`, for an input
@@ -64,11 +77,14 @@ def tied(
     kernel = neighbour_kernel(num_sites, offsets, period)
     positions = position_features(num_sites, num_positions)
 
-    def features(inputs: Float[Array, "... X"]) -> Float[Array, "... N F"]:
+    def features(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... N F"]:
         if inputs.shape[-1] == num_sites:
             seen = see_neighbours(inputs, kernel, dtype)
         else:
             seen = inputs.reshape(*inputs.shape[:-1], num_sites, -1)
+            if num_sites > 1:
+                mixed = mix_sites(seen, params[SITE_KERNEL])
+                seen = jnp.concatenate([seen, mixed], -1)
         if not num_positions:
             return seen
         place = jnp.asarray(positions, seen.dtype)
@@ -82,14 +98,19 @@ def tied(
                 f"got {input_size}"
             )
         channels = input_size // num_sites
-        seen = len(offsets) + period if channels == 1 else channels
-        return cell.init(key, seen + num_positions)
+        if channels == 1:
+            return cell.init(key, len(offsets) + period + num_positions)
+        if num_sites == 1:
+            return cell.init(key, channels + num_positions)
+        params = cell.init(key, 2 * channels + num_positions)
+        kernel = jnp.full((2 * num_sites - 1, channels), 1 / num_sites, jnp.float32)
+        return params | {SITE_KERNEL: kernel}
 
     def initial_state(params: Params, batch_size: int) -> PyTree:
         return unfold_sites(cell.initial_state(params, batch_size * num_sites), num_sites)
 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... NP"]:
-        projected = cell.project(params, features(inputs))
+        projected = cell.project(params, features(params, inputs))
         return projected.reshape(*projected.shape[:-2], -1)
 
     def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:

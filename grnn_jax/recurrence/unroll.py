@@ -177,7 +177,7 @@ def _run_layer(
     """One layer over a time-major window; of a tied cell the inner one, its sites as rows."""
     if cell.tied is not None:
         inner, num_sites, features = cell.tied
-        rows = features(lookup_inputs(inputs))
+        rows = features(params, lookup_inputs(inputs))
         rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
         state, initial_state = fold_sites((state, initial_state), num_sites)
         reset = None if reset is None else jnp.repeat(reset, num_sites, axis=1)

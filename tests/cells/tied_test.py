@@ -12,7 +12,7 @@ from grnn_jax import cells, unroll
 B, T, N, D = 2, 5, 9, 2
 
 
-def oracle_features(row, channels, window, period, num_positions):
+def oracle_features(row, channels, window, period, num_positions, kernel=None):
     """What each site of one row sees, one number after another."""
     features = []
     for n in range(N):
@@ -20,7 +20,9 @@ def oracle_features(row, channels, window, period, num_positions):
             seen = [row[j] if 0 <= j < N else 0 for j in range(n - window, n + window + 1)]
             seen += [sum(row[j] for j in range(N) if (j - n) % period == r) for r in range(period)]
         else:
-            seen = list(row[n * channels : (n + 1) * channels])
+            sites = row.reshape(N, channels)
+            mixed = sum(kernel[j - n + N - 1] * sites[j] for j in range(N))
+            seen = [*sites[n], *mixed]
         seen += [np.cos(np.pi * k * (n + 0.5) / N) for k in range(1, num_positions + 1)]
         features.append(seen)
     return np.array(features)
@@ -44,7 +46,9 @@ def test_equals_a_numpy_loop_and_finite_differences(name, channels, num_position
             outputs = np.zeros((B, T, N, D))
             for b in range(B):
                 rows = [
-                    oracle_features(row, channels, window, period, num_positions)
+                    oracle_features(
+                        row, channels, window, period, num_positions, params.get("site_kernel")
+                    )
                     for row in inputs[b]
                 ]
                 states = 2 if name == "lstm" else 1
@@ -143,6 +147,32 @@ def test_commutes_with_transposition_away_from_the_edges():
         moved = np.array_equal(outputs[0][:, : size - 5], outputs[1][:, 5:])
         assert moved == (num_positions == 0)
     assert np.ptp(outputs[0], axis=1).max() > 0.1  # The sites differ.
+
+
+def test_upper_layers_see_the_sites_around_by_distance():
+    """A note reaches as far as the window and the kernel do, and as if all were transposed."""
+    size, window, reach = 40, 2, 3
+    layer = cells.tied(cells.gru(D), size, input_window=window, period=0)
+    stack = cells.stack([layer, layer])
+    params = stack.init(jax.random.key(0), size)
+    kernel = params["layer_1"]["site_kernel"]
+    assert kernel.shape == (2 * size - 1, D) and np.allclose(kernel, 1 / size)  # The mean.
+    assert "site_kernel" not in params["layer_0"]
+    params = perturb(params)
+    near = np.abs(np.arange(1 - size, size)) <= reach
+    params["layer_1"]["site_kernel"] *= near[:, None]
+    state = stack.initial_state(params, 1)
+
+    def run(notes):
+        roll = np.zeros((1, T, size), np.float32)
+        roll[:, :, notes] = 1
+        return np.asarray(unroll(stack, params, roll, state)[0]).reshape(T, size, D)
+
+    low, more, high = run([14, 18]), run([14, 18, 20]), run([19, 23])
+    changed = np.abs(low - more).max((0, 2)) > 1e-5
+    np.testing.assert_array_equal(changed, np.abs(np.arange(size) - 20) <= window + reach)
+    inner = slice(reach, size - 5 - reach)
+    np.testing.assert_allclose(low[:, inner], high[:, 5:][:, inner], rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_of_recurrent_weights_reaches_the_inner_cell():
