@@ -1,5 +1,6 @@
 """The flags of the scripts: one for each setting of a run, and those of the machine."""
 
+import inspect
 import logging as standard_logging
 import os
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
+from grnn_jax.cells import CELLS
 from grnn_jax.config import FIELDS, SECTIONS, Config
+from grnn_jax.data.pianoroll import NUM_KEYS
 from grnn_jax.distributions import DISTRIBUTIONS
 from grnn_jax.errors import InputError, RunError
 from grnn_jax.sharding import (
@@ -137,10 +140,15 @@ def _default_cpu_devices() -> int:
         return 0
     if "batch_size" in FLAGS and FLAGS.num_processes == 1:
         sizes = FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size
-        return useful_cpu_devices(num_cores(), *sizes)
+        return useful_cpu_devices(num_cores(), *sizes, NUM_KEYS if _is_tied(FLAGS.cell) else 1)
     if "num_samples" in FLAGS:
         return max(1, min(num_cores(), FLAGS.num_samples // CPU_DEVICE_ROWS))
     return 0
+
+
+def _is_tied(cell: str) -> bool:
+    """Whether a cell is tied over the keys of a piano roll."""
+    return cell in CELLS and "num_sites" in inspect.signature(CELLS[cell]).parameters
 
 
 def help_text(description: str) -> str:

@@ -75,7 +75,7 @@ def num_cores() -> int:
 
 
 def useful_cpu_devices(
-    num_cores: int, hidden_size: int, batch_size: int, eval_batch_size: int
+    num_cores: int, hidden_size: int, batch_size: int, eval_batch_size: int, num_sites: int = 1
 ) -> int:
     """How many virtual CPU devices make a training step faster, from what was measured.
 
@@ -87,14 +87,15 @@ def useful_cpu_devices(
         hidden_size: H; wider than `CPU_DEVICES_HIDDEN_SIZE` the products alone fill the cores.
         batch_size: rows of a batch, at least `CPU_DEVICE_ROWS` for each device.
         eval_batch_size: rows of a batch in an evaluation, which the devices must divide too.
+        num_sites: N of a tied cell, which runs B·N rows of H/N units.
 
     Returns:
         The number of devices, 1 where more do not help.
     """
-    if hidden_size > CPU_DEVICES_HIDDEN_SIZE:
+    if hidden_size > CPU_DEVICES_HIDDEN_SIZE * num_sites:
         return 1
     common = math.gcd(batch_size, eval_batch_size)
-    most = min(num_cores, batch_size // CPU_DEVICE_ROWS)
+    most = min(num_cores, batch_size * num_sites // CPU_DEVICE_ROWS)
     return max((n for n in range(1, most + 1) if common % n == 0), default=1)
 
 

@@ -59,6 +59,13 @@ def test_cpu_devices_divide_the_rows(num_cores, hidden_size, batch_size, eval_ba
     assert sharding.useful_cpu_devices(num_cores, *sizes) == expected
 
 
+def test_sites_are_rows_of_a_small_cell():
+    assert sharding.useful_cpu_devices(2, 88 * 96, 4, 4) == 1
+    assert sharding.useful_cpu_devices(2, 88 * 96, 4, 4, num_sites=88) == 2
+    assert sharding.useful_cpu_devices(8, 88 * 96, 4, 4, num_sites=88) == 4  # a row each
+    assert sharding.useful_cpu_devices(2, 88 * 1024, 4, 4, num_sites=88) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
