@@ -1,6 +1,5 @@
 """The flags of the scripts: one for each setting of a run, and those of the machine."""
 
-import inspect
 import logging as standard_logging
 import os
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from grnn_jax.cells import CELLS
 from grnn_jax.config import FIELDS, SECTIONS, Config
 from grnn_jax.data.pianoroll import NUM_KEYS
 from grnn_jax.distributions import DISTRIBUTIONS
@@ -22,7 +20,7 @@ from grnn_jax.sharding import (
     num_cores,
     useful_cpu_devices,
 )
-from grnn_jax.workdir import choices
+from grnn_jax.workdir import choices, is_tied
 
 FLAGS = flags.FLAGS
 INDENT = " " * 8
@@ -140,15 +138,10 @@ def _default_cpu_devices() -> int:
         return 0
     if "batch_size" in FLAGS and FLAGS.num_processes == 1:
         sizes = FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size
-        return useful_cpu_devices(num_cores(), *sizes, NUM_KEYS if _is_tied(FLAGS.cell) else 1)
+        return useful_cpu_devices(num_cores(), *sizes, NUM_KEYS if is_tied(FLAGS.cell) else 1)
     if "num_samples" in FLAGS:
         return max(1, min(num_cores(), FLAGS.num_samples // CPU_DEVICE_ROWS))
     return 0
-
-
-def _is_tied(cell: str) -> bool:
-    """Whether a cell is tied over the keys of a piano roll."""
-    return cell in CELLS and "num_sites" in inspect.signature(CELLS[cell]).parameters
 
 
 def help_text(description: str) -> str:

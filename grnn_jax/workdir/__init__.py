@@ -1,6 +1,6 @@
 """The directory of a run: its configuration, its codec, its data, and the model they describe."""
 
-from grnn_jax.workdir.build import build_model, choices, validate
+from grnn_jax.workdir.build import build_model, choices, is_tied, validate
 from grnn_jax.workdir.lock import held
 from grnn_jax.workdir.run import (
     Opened,
@@ -19,6 +19,7 @@ __all__ = [
     "choices",
     "data_settings",
     "held",
+    "is_tied",
     "load_run",
     "load_run_data",
     "open_workdir",

@@ -186,6 +186,12 @@ def _num_sites(config: Config, codec: Codec) -> int:
     return types.arguments[0]
 
 
+def is_tied(cell: str) -> bool:
+    """Whether the cell of this name is tied over sites; False for a name that there is not."""
+    make = cells.CELLS.get(cell)
+    return make is not None and "num_sites" in inspect.signature(make).parameters
+
+
 def build_model(config: Config, codec: Codec) -> Model:
     """The model that a configuration describes.
 
@@ -203,7 +209,7 @@ def build_model(config: Config, codec: Codec) -> Model:
     c, dtype = config, jnp.dtype(config.dtype)
     values = vars(c) | {"dtype": dtype}
     options = {name: values[name] for name in _cell_options(c.cell)}
-    if "num_sites" in inspect.signature(cells.CELLS[c.cell]).parameters:
+    if is_tied(c.cell):
         options["num_sites"] = _num_sites(config, codec)
     try:
         layers = [cells.CELLS[c.cell](**options) for _ in range(c.num_layers)]
