@@ -92,7 +92,9 @@ def numbered_files(
         numbers = ((match.string, int(match[1])) for match in found if match)
         others = sum(each != name(number) or number >= count for each, number in numbers)
         if others:
-            logging.warning("%s holds %d files of an earlier request too", folder, others)
+            logging.warning(
+                "%s also holds %d files of train.py or an earlier request", folder, others
+            )
 
     def write(number: int, sample: Any) -> tuple[bytes, ...]:
         if number == 0:

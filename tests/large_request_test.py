@@ -200,7 +200,7 @@ def test_files_of_an_earlier_request_are_told_of(tmp_path, told, monkeypatch):
         )
         large_request.write_request(target, count, {}, lambda first, n=count: records(first, n))
     # sample_0 … sample_2 beside sample_00 …, and then sample_12 … sample_19 too.
-    assert [line.split(" holds ")[1].split()[0] for line in warned] == ["3", "11"]
+    assert [line.split(" also holds ")[1].split()[0] for line in warned] == ["3", "11"]
 
 
 def peak_memory(write):
