@@ -25,7 +25,7 @@ from grnn_jax.workdir import choices, is_tied
 FLAGS = flags.FLAGS
 INDENT = " " * 8
 DEFAULT_WORKDIR = "runs/default"
-_PATHS = ("data", "valid_data", "test_data")
+_PATHS = ("data", "valid_data", "test_data", "start_from")
 _help: dict[str, list[str]] = {}
 
 

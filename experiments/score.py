@@ -96,7 +96,11 @@ def main() -> None:
     """Scores as the flags say."""
     check_flags()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
-    other_run = load_run(FLAGS.other_workdir, FLAGS.checkpoint) if FLAGS.other_workdir else None
+    other_run = (
+        load_run(FLAGS.other_workdir, FLAGS.checkpoint, "other_workdir")
+        if FLAGS.other_workdir
+        else None
+    )
     is_density = run.model.distribution.is_density
     if other_run is not None and other_run.model.distribution.is_density != is_density:
         raise InputError(

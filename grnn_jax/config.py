@@ -133,6 +133,7 @@ class Config:
     plateau_factor: float = _setting(0.5, "Factor of a reduction on a plateau.", "schedule", minimum=0.0, maximum=1.0)
     early_stopping_patience: int = _setting(0, "Evaluations without a better score before the run stops; 0: never.", "schedule", minimum=0, may_change=True)
 
+    start_from: str = _setting("", "Workdir of a run whose codec and parameters (best ones, averaged) a new run begins with.", "run")
     seed: int = _setting(0, "Seed of the parameters, of dropout and of the order of the data.", "run", minimum=0, maximum=MAX_SEED)
     log_every: int = _setting(50, "Steps between two lines of metrics.", "run", minimum=1, may_change=True)
     eval_every: int = _setting(500, "Steps between two evaluations on the validation split; 0: only at the end.", "run", minimum=0, may_change=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 from absl import flags, logging
+from jaxtyping import PyTree
 
 from grnn_jax.cells import count_parameters
 from grnn_jax.checkpoint import CheckpointStore, SaveError
@@ -34,7 +35,7 @@ from grnn_jax.sharding import (
 )
 from grnn_jax.signals import Signals
 from grnn_jax.training import TrainState, init_train_state, make_train_step, train_state_shardings
-from grnn_jax.workdir import build_model, held, open_workdir, validate
+from grnn_jax.workdir import build_model, held, load_run, open_workdir, validate
 
 PROFILED_STEPS = (10, 15)
 LARGE_FILE = 2**22
@@ -70,11 +71,10 @@ class _Loop:
         model, optimizer = build_model(config, self.codec), make_optimizer(config)
         self.schedule = make_schedule(config)
         self.evaluate: Evaluate = make_evaluate(model, config, mesh)
-        opened.commit()
         logging.info("%s", opened.splits.description)
 
-        def init() -> TrainState:
-            return init_train_state(model, optimizer, config)
+        def init(params: PyTree | None = None) -> TrainState:
+            return init_train_state(model, optimizer, config, params)
 
         shapes = jax.eval_shape(init)
         self.shardings = train_state_shardings(shapes, mesh)
@@ -86,7 +86,16 @@ class _Loop:
         self.agree = make_agree(mesh) if jax.process_count() > 1 else None
         self.store = CheckpointStore(workdir, config.keep_checkpoints)
         self.progress, self.saved_best = Progress(), -1
-        self.state = self._restore(shapes) or place(jax.jit(init)(), self.shardings)
+        begin = "starting"
+        state = self._restore(shapes)
+        if state is None:
+            params = None
+            if config.start_from:
+                run = load_run(config.start_from, argument="start_from")
+                params, begin = run.params, f"starting from step {run.step} of {config.start_from}"
+            state = place(jax.jit(init)(params), self.shardings)
+        self.state = state
+        opened.commit()
         self.step = int(self.state.step)
         self.saved_step = self.step if self.store.steps() else -1
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -97,7 +106,7 @@ class _Loop:
         num_params = count_parameters(self.state.params)
         self.monitor.say(
             f"{num_params:,} parameters on {mesh.size} {jax.devices()[0].platform} device(s); "
-            + (f"going on after step {self.step}" if self.step else "starting")
+            + (f"going on after step {self.step}" if self.step else begin)
         )
         if model.distribution.is_density:
             unit = self.codec.unit or "the data as given"

@@ -61,20 +61,25 @@ class TrainState:
 
 
 def init_train_state(
-    model: Model, optimizer: optax.GradientTransformation, config: Config
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    params: PyTree | None = None,
 ) -> TrainState:
-    """The state before the first step; a function of the configuration alone.
+    """The state before the first step; without `params` a function of the configuration alone.
 
     Args:
         model: the model.
         optimizer: the gradient method.
         config: `seed`, `batch_size` and `ema_decay` are read.
+        params: the parameters to begin with; None initialises them.
 
     Returns:
         The state.
     """
     key = jax.random.key(config.seed)
-    params = model.init(jax.random.fold_in(key, 0))
+    if params is None:
+        params = model.init(jax.random.fold_in(key, 0))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

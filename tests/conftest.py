@@ -39,3 +39,15 @@ def few_memory_maps():
     if next(_number) % 10 == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+def compilation_cache(tmp_path_factory):
+    """Runs of one shape compile once."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    old = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, old, strict=True):
+        jax.config.update(name, value)

@@ -24,6 +24,8 @@ from grnn_jax.runner import RunError, train
 from grnn_jax.signals import Signals
 from grnn_jax.workdir import data_settings, held, load_run
 
+pytestmark = pytest.mark.usefixtures("compilation_cache")
+
 # A bit of everything that has a state.
 CONFIG = Config(
     format="lines",
@@ -45,18 +47,6 @@ CONFIG = Config(
     eval_every=3,
     checkpoint_every=4,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Runs of one shape compile once."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    old = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, old, strict=True):
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import PyTree
 
 from grnn_jax.checkpoint import CheckpointStore
-from grnn_jax.config import Config, differences, from_json, to_json
+from grnn_jax.config import FIELDS, Config, differences, from_json, to_json
 from grnn_jax.data import Codec, Splits, TextCodec, codec_from_dict, load_splits
 from grnn_jax.data.store import remove_others
 from grnn_jax.errors import InputError
@@ -23,6 +23,12 @@ CONFIG_FILE = "config.json"
 CODEC_FILE = "codec.json"
 DATA_FILE = "data.json"
 TOKENS_FOLDER = "tokens"
+
+ONLY_IN_TRAINING = {
+    "dropout", "dropout_per", "recurrent_dropout", "zoneout", "forget_bias", "engine", "dtype",
+    "remat_chunk",
+}  # fmt: skip
+"""Settings of a model that leave the meaning of its parameters as it is."""
 
 
 class Opened(NamedTuple):
@@ -74,16 +80,16 @@ def _write(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, argument: str = "workdir") -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--workdir: {path} cannot be read: {error}") from error
+        raise InputError(f"--{argument}: {path} cannot be read: {error}") from error
 
 
-def _read_codec(workdir: Path) -> Codec:
+def _read_codec(workdir: Path, argument: str = "workdir") -> Codec:
     path = workdir / CODEC_FILE
-    text = _read(path)
+    text = _read(path, argument)
     try:
         description = json.loads(text)
         if not isinstance(description, dict):
@@ -94,7 +100,7 @@ def _read_codec(workdir: Path) -> Codec:
             codec.encode("", "")
         return codec
     except (ValueError, TypeError, LookupError) as error:
-        raise InputError(f"--workdir: {path} is damaged: {error}") from error
+        raise InputError(f"--{argument}: {path} is damaged: {error}") from error
 
 
 def _read_data(workdir: Path) -> dict[str, Any] | None:
@@ -164,6 +170,26 @@ def load_run_data(config: Config, workdir: Path, codec: Codec) -> Splits:
     return _load_data(config, workdir, codec, reuse=True)
 
 
+def _codec_to_start_with(config: Config) -> Codec:
+    """The codec of the run that a new one starts from, if its parameters mean the same there."""
+    saved = read_config(config.start_from, "start_from")
+    names = {name for name, field in FIELDS.items() if field.metadata["section"] == "model"}
+    names = (names - ONLY_IN_TRAINING) | {"format", "codec", "lowercase", "model_end"}
+    names |= set(sequence_options(saved.format))
+    found = [
+        name for name in FIELDS if name in names and getattr(saved, name) != getattr(config, name)
+    ]
+    if found:
+        flags = "; ".join(
+            f"--{n} is {getattr(saved, n)!r} there, {getattr(config, n)!r} here" for n in found
+        )
+        raise InputError(
+            f"--start_from: the parameters of the run in {config.start_from} do not fit ({flags}); "
+            "give the settings of that run"
+        )
+    return _read_codec(Path(config.start_from), "start_from")
+
+
 def open_workdir(config: Config, workdir: Path) -> Opened:
     """Loads the data of a run, new or begun earlier.
 
@@ -190,6 +216,8 @@ def open_workdir(config: Config, workdir: Path) -> Opened:
                 "settings it was started with, or another --workdir"
             )
         codec = _read_codec(workdir)
+    elif config.start_from:
+        codec = _codec_to_start_with(config)
     splits = _load_data(config, workdir, codec, reuse=False)
 
     def commit() -> None:
@@ -204,11 +232,12 @@ def open_workdir(config: Config, workdir: Path) -> Opened:
     return Opened(splits, splits.codec, commit)
 
 
-def read_config(workdir: str | os.PathLike[str]) -> Config:
+def read_config(workdir: str | os.PathLike[str], argument: str = "workdir") -> Config:
     """The settings of the run in a workdir.
 
     Args:
         workdir: directory of the run.
+        argument: the flag that named it, for messages.
 
     Returns:
         Its configuration.
@@ -218,18 +247,23 @@ def read_config(workdir: str | os.PathLike[str]) -> Config:
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
-        raise InputError(f"--workdir: there is no run in {workdir} (no {CONFIG_FILE}); train first")
-    config = from_json(_read(path), str(path))
+        raise InputError(
+            f"--{argument}: there is no run in {workdir} (no {CONFIG_FILE}); train first"
+        )
+    config = from_json(_read(path, argument), str(path))
     validate(config)
     return config
 
 
-def load_run(workdir: str | os.PathLike[str], checkpoint: str = "best") -> Run:
+def load_run(
+    workdir: str | os.PathLike[str], checkpoint: str = "best", argument: str = "workdir"
+) -> Run:
     """Rebuilds a trained model from its workdir alone.
 
     Args:
         workdir: directory of the run.
         checkpoint: "best" (the latest where there is no best one) or "latest".
+        argument: the flag that named the directory, for messages.
 
     Returns:
         The model with its parameters, on all devices.
@@ -238,7 +272,7 @@ def load_run(workdir: str | os.PathLike[str], checkpoint: str = "best") -> Run:
         InputError: there is no run, or no readable checkpoint.
     """
     workdir = Path(workdir)
-    config, codec = read_config(workdir), _read_codec(workdir)
+    config, codec = read_config(workdir, argument), _read_codec(workdir, argument)
     model = build_model(config, codec)
     sharding = replicated(make_mesh())
     shapes = jax.tree.map(
@@ -250,7 +284,7 @@ def load_run(workdir: str | os.PathLike[str], checkpoint: str = "best") -> Run:
     found = store.restore_params(template, checkpoint)
     store.close()
     if found is None:
-        raise InputError(f"--workdir: the run in {workdir} has no checkpoint yet")
+        raise InputError(f"--{argument}: the run in {workdir} has no checkpoint yet")
     step, params = found
     chosen = params["averaged_params"] if config.ema_decay else params["params"]
     return Run(model, chosen, codec, config, step)
