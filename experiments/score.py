@@ -97,7 +97,7 @@ def main() -> None:
     check_flags()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
     other_run = (
-        load_run(FLAGS.other_workdir, FLAGS.checkpoint, "other_workdir")
+        load_run(FLAGS.other_workdir, FLAGS.checkpoint, argument="other_workdir")
         if FLAGS.other_workdir
         else None
     )

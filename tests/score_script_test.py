@@ -193,7 +193,7 @@ def test_mistakes_of_the_other_scripts(run, flags, words):
         (["--data=few.txt", "--output=a.txt"], ["--output", ".parquet", "a.txt"]),
         (["--data=few.txt", "--output=no/a.csv"], ["--output", "no/a.csv"]),
         (["--data=few.txt", "--rank=log_ratio"], ["--other_workdir"]),
-        (["--data=few.txt", "--other_workdir=no"], ["no", "train first"]),
+        (["--data=few.txt", "--other_workdir=no"], ["--other_workdir: ", "no", "train first"]),
         (["--data=few.txt", "--plot=p.png", "--plot_sequence=7"], ["--plot_sequence", "7"]),
         (["--data=few.txt", "--plot_sequence=0"], ["--plot_sequence", "--plot"]),
         (["--data=few.txt", "--each_line"], ["--each_line", "--format=text"]),

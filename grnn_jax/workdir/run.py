@@ -176,12 +176,10 @@ def _codec_to_start_with(config: Config) -> Codec:
     names = {name for name, field in FIELDS.items() if field.metadata["section"] == "model"}
     names = (names - ONLY_IN_TRAINING) | {"format", "codec", "lowercase", "model_end"}
     names |= set(sequence_options(saved.format))
-    found = [
-        name for name in FIELDS if name in names and getattr(saved, name) != getattr(config, name)
-    ]
+    found = {n: pair for n, pair in differences(saved, config).items() if n in names}
     if found:
         flags = "; ".join(
-            f"--{n} is {getattr(saved, n)!r} there, {getattr(config, n)!r} here" for n in found
+            f"--{n} is {there!r} there, {here!r} here" for n, (there, here) in found.items()
         )
         raise InputError(
             f"--start_from: the parameters of the run in {config.start_from} do not fit ({flags}); "
