@@ -35,7 +35,9 @@ def stop_automaton(codec: Any, stops: list[str]) -> sampling.Automaton:
             raise InputError(f"--stop: {unknown[0]!r} is no symbol of this run, got {stop!r}")
         words.append([index[symbol] for symbol in text])
     automaton = sampling.stop_sequences(words, len(alphabet))
-    return sampling.lift(automaton, [[index[symbol] for symbol in text] for text in texts])
+    return sampling.automaton_over_tokens(
+        automaton, [[index[symbol] for symbol in text] for text in texts]
+    )
 
 
 def make_constraint(
@@ -76,7 +78,7 @@ def regex_automaton(codec: Any, pattern: str) -> sampling.Automaton:
     index = {symbol: number for number, symbol in enumerate(alphabet)}
     # The end has no text; how an automaton moves on it is ignored.
     spelled = [None if text is None else [index[symbol] for symbol in text] for text in texts]
-    return sampling.lift(sampling.compile_regex(pattern, alphabet), spelled)
+    return sampling.automaton_over_tokens(sampling.compile_regex(pattern, alphabet), spelled)
 
 
 def template_tokens(codec: Any, template: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from grnn_jax.sharding import (
     num_cores,
     useful_cpu_devices,
 )
-from grnn_jax.workdir import choices, is_tied
+from grnn_jax.workdir import choices, is_sitewise
 
 FLAGS = flags.FLAGS
 INDENT = " " * 8
@@ -138,7 +138,7 @@ def _default_cpu_devices() -> int:
         return 0
     if "batch_size" in FLAGS and FLAGS.num_processes == 1:
         sizes = FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size
-        return useful_cpu_devices(num_cores(), *sizes, NUM_KEYS if is_tied(FLAGS.cell) else 1)
+        return useful_cpu_devices(num_cores(), *sizes, NUM_KEYS if is_sitewise(FLAGS.cell) else 1)
     if "num_samples" in FLAGS:
         return max(1, min(num_cores(), FLAGS.num_samples // CPU_DEVICE_ROWS))
     return 0

@@ -7,7 +7,6 @@
 Public arrays are batch-major, [B, T, ...]. Log-probabilities are in nats.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,7 +31,6 @@ __all__ = [
     "AnyArray",
     "Array",
     "Bool",
-    "Callable",
     "DType",
     "Float",
     "Inexact",

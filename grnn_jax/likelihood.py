@@ -6,23 +6,14 @@ Every event is predicted, the first one too, and none from itself.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import (
-    AnyArray,
-    Array,
-    Bool,
-    Callable,
-    Float,
-    Int,
-    Params,
-    PRNGKey,
-    PyTree,
-)
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Carry, Model, token_table_with_start
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import dropout_index

@@ -1,11 +1,12 @@
 """cell + distribution (+ conditioning) → `Model`, a tuple of pure functions."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Callable, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.recurrence.tokens import lookup
@@ -85,18 +86,19 @@ def make_model(
 
     Raises:
         ValueError: for a negative conditioning_size, or a distribution that reads sites beside a
-            cell that is not tied over them.
+            cell that is not shared over them.
 
     Reference: A. Graves, "Generating sequences with recurrent neural networks", 2013.
     """
     if conditioning_size < 0:
         raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")
     last = cell if cell.layered is None else cell.layered.cells[-1]
-    num_sites = 0 if last.tied is None else last.tied.num_sites
+    num_sites = 0 if last.sitewise is None else last.sitewise.num_sites
     if distribution.num_sites not in (0, num_sites):
         raise ValueError(
-            f"a distribution tied over {distribution.num_sites} sites needs a cell tied over as "
-            f"many (tied_lstm, tied_gru), got {f'{num_sites} sites' if num_sites else 'none'}"
+            f"a distribution shared over {distribution.num_sites} sites needs a cell shared over "
+            "as many (sitewise_lstm, sitewise_gru), got "
+            + (f"{num_sites} sites" if num_sites else "none")
         )
 
     def init(key: PRNGKey) -> Params:

@@ -27,15 +27,15 @@ from grnn_jax.optimizer import make_optimizer, make_schedule
 from grnn_jax.progress import Progress, Result
 from grnn_jax.sharding import (
     check_batch_size,
-    make_agree,
+    make_maximum_over_processes,
     make_mesh,
-    place,
+    put_on_mesh,
     replicated,
     shard_batch,
 )
 from grnn_jax.signals import Signals
 from grnn_jax.training import TrainState, init_train_state, make_train_step, train_state_shardings
-from grnn_jax.workdir import build_model, held, load_run, open_workdir, validate
+from grnn_jax.workdir import build_model, load_run, open_workdir, validate, workdir_lock
 
 PROFILED_STEPS = (10, 15)
 LARGE_FILE = 2**22
@@ -83,7 +83,7 @@ class _Loop:
             donate_argnums=0,
             out_shardings=(self.shardings, replicated(mesh)),
         )
-        self.agree = make_agree(mesh) if jax.process_count() > 1 else None
+        self.agree = make_maximum_over_processes(mesh) if jax.process_count() > 1 else None
         self.store = CheckpointStore(workdir, config.keep_checkpoints)
         self.progress, self.saved_best = Progress(), -1
         begin = "starting"
@@ -93,7 +93,7 @@ class _Loop:
             if config.start_from:
                 run = load_run(config.start_from, argument="start_from")
                 params, begin = run.params, f"starting from step {run.step} of {config.start_from}"
-            state = place(jax.jit(init)(params), self.shardings)
+            state = put_on_mesh(jax.jit(init)(params), self.shardings)
         self.state = state
         opened.commit()
         self.step = int(self.state.step)
@@ -261,11 +261,11 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
     validate(config)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain reads flags of its own.
-    with Signals().noted() as signals:
+    with Signals().installed() as signals:
         try:
             with contextlib.ExitStack() as stack:
                 if jax.process_index() == 0:
-                    stack.enter_context(held(Path(workdir)))
+                    stack.enter_context(workdir_lock(Path(workdir)))
                 loop = stack.enter_context(
                     contextlib.closing(_Loop(config, Path(workdir), signals))
                 )

@@ -87,7 +87,7 @@ def useful_cpu_devices(
         hidden_size: H; wider than `CPU_DEVICES_HIDDEN_SIZE` the products alone fill the cores.
         batch_size: rows of a batch, at least `CPU_DEVICE_ROWS` for each device.
         eval_batch_size: rows of a batch in an evaluation, which the devices must divide too.
-        num_sites: N of a tied cell, which runs B·N rows of H/N units.
+        num_sites: N of a sitewise cell, which runs B·N rows of H/N units.
 
     Returns:
         The number of devices, 1 where more do not help.
@@ -190,7 +190,7 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(put, batch)
 
 
-def place(tree: PyTree, shardings: PyTree) -> PyTree:
+def put_on_mesh(tree: PyTree, shardings: PyTree) -> PyTree:
     """Lays arrays that every process holds whole out over a mesh.
 
     An initial state comes this way rather than from one `jit` over the mesh, so that the
@@ -251,7 +251,7 @@ def value_and_grad_over_rows(loss_fn: Callable[..., Any], mesh: Mesh | None) -> 
     )
 
 
-def make_agree(mesh: Mesh) -> Callable[[int], jax.Array]:
+def make_maximum_over_processes(mesh: Mesh) -> Callable[[int], jax.Array]:
     """Makes a function by which all processes learn the largest of their numbers.
 
     Args:

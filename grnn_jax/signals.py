@@ -43,7 +43,7 @@ class Signals:
                 )
 
     @contextlib.contextmanager
-    def noted(self) -> Iterator["Signals"]:
+    def installed(self) -> Iterator["Signals"]:
         """Handles the signals inside the context; only a main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield self

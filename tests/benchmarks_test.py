@@ -248,11 +248,11 @@ def test_methods_of_the_linear_scan():
     assert rows[2:] == ["scan", "sequential", "chunked", "parallel"]
 
 
-def test_tied_step_compares_equal_losses_on_one_and_two_devices(tmp_path):
-    output = tmp_path / "tied_step.json"
+def test_sitewise_step_compares_equal_losses_on_one_and_two_devices(tmp_path):
+    output = tmp_path / "sitewise_step.json"
     done = run_script(
-        "tied_step.py",
-        "--cells=tied_gru",
+        "sitewise_step.py",
+        "--cells=sitewise_gru",
         "--layers=2",
         "--units=2",
         "--batch_size=4",
@@ -264,7 +264,7 @@ def test_tied_step_compares_equal_losses_on_one_and_two_devices(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     record = json.loads(output.read_text())
-    names = [f"tied_gru 2 x 2, bfloat16, {devices} device(s)" for devices in (1, 2)]
+    names = [f"sitewise_gru 2 x 2, bfloat16, {devices} device(s)" for devices in (1, 2)]
     assert list(record["results"]) == names and record["reference"] == names[0]
     for timed in record["results"].values():
         assert timed["frames_per_second"] == pytest.approx(12_000 / timed["median_ms"])

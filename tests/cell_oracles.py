@@ -169,8 +169,8 @@ STEPS = {
     "min_lstm": min_lstm,
     "rg_lru": rg_lru,
     "lru": lru,
-    "tied_gru": gru_step,
-    "tied_lstm": lstm_step,
+    "sitewise_gru": gru_step,
+    "sitewise_lstm": lstm_step,
 }
 """(params, state, x) -> state, for every name in `cells.CELLS`."""
 
@@ -197,8 +197,10 @@ PARAMETERS = {
     "min_lstm": lambda h, x: 3 * h * (x + 1),
     "rg_lru": lambda h, x: 3 * h * (x + 1) + h,
     "lru": lambda h, x: h * (2 * h + 3 * x + 3),
-    "tied_gru": lambda h, x: 3 * h * (x + h + 1) + h,  # With one site; more in tied_test.py.
-    "tied_lstm": lambda h, x: 4 * h * (x + h + 1),
+    "sitewise_gru": lambda h, x: (
+        3 * h * (x + h + 1) + h
+    ),  # With one site; more in sitewise_test.py.
+    "sitewise_lstm": lambda h, x: 4 * h * (x + h + 1),
 }
 """How many parameters the docstrings promise."""
 

@@ -214,7 +214,7 @@ def test_chunks_change_nothing(chunk_size):
 @pytest.mark.parametrize("dropout_per", ["step", "sequence"])
 def test_rows_of_a_batch_draw_the_masks_of_the_whole_batch(dropout_per):
     cell = cells.stack(
-        [cells.tied(cells.zoneout(cells.lstm(2), 0.5), 3, input_window=1), cells.gru(4)],
+        [cells.sitewise(cells.zoneout(cells.lstm(2), 0.5), 3, input_window=1), cells.gru(4)],
         dropout=0.5,
         dropout_per=dropout_per,
         recurrent_dropout=0.5,

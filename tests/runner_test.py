@@ -22,7 +22,7 @@ from grnn_jax.evaluation import evaluate
 from grnn_jax.monitor import Monitor, read_metrics
 from grnn_jax.runner import RunError, train
 from grnn_jax.signals import Signals
-from grnn_jax.workdir import data_settings, held, load_run
+from grnn_jax.workdir import data_settings, load_run
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
 
@@ -380,12 +380,12 @@ def test_wrong_workdirs(config, tmp_path):
 def test_two_processes_do_not_train_in_one_workdir(config, tmp_path):
     workdir = tmp_path / "run"
     with (
-        held(workdir),
+        workdir_lock(workdir),
         pytest.raises(InputError, match="another process trains in .*run already"),
     ):
         train(config, workdir)
     assert not (workdir / "config.json").exists()
-    with held(workdir):  # Whoever held it has let go.
+    with workdir_lock(workdir):  # Whoever held it has let go.
         pass
 
 

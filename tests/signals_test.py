@@ -14,7 +14,7 @@ WAITING = """
 import jax, jax.numpy as jnp
 from grnn_jax.signals import Signals
 step = jax.jit(lambda x: jax.lax.while_loop(lambda x: x[0] < 2, lambda x: jnp.sin(x), x))
-with Signals().noted():
+with Signals().installed():
     waiting = step.lower(jnp.ones(4)).compile()
     print("waiting", flush=True)
     waiting(jnp.ones(4)).block_until_ready()
@@ -43,7 +43,7 @@ def test_a_second_signal_ends_a_process_that_waits_for_a_device(number):
 def test_handlers_and_the_thread_are_gone_afterwards():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     threads = threading.active_count()
-    with Signals().noted() as signals:
+    with Signals().installed() as signals:
         signal.raise_signal(signal.SIGTERM)
         assert signals.received == signal.SIGTERM
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -33,7 +33,7 @@ def config(tmp_path):
         ),
         (
             {"input_window": 3},
-            "--input_window=3 needs --cell=tied_gru, tied_lstm, got --cell=lstm",
+            "--input_window=3 needs --cell=sitewise_gru, sitewise_lstm, got --cell=lstm",
         ),
     ],
 )
@@ -58,33 +58,49 @@ def test_a_new_cell_is_one_line(config, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "codec", "words"),
     [
-        ({"hidden_size": 176}, "chars", "--cell=tied_lstm needs events that are bits .*of tokens"),
-        ({"hidden_size": 176, "model_end": True}, "end", "bits .*of bits with an end"),
-        ({"hidden_size": 100}, "bits", "hidden_size of a tied cell must be .* 88 sites, got 100"),
         (
-            {"cell": "lstm", "distribution": "tied_nade"},
+            {"hidden_size": 176},
+            "chars",
+            "--cell=sitewise_lstm needs events that are bits .*of tokens",
+        ),
+        ({"hidden_size": 176, "model_end": True}, "end", "bits .*of bits with an end"),
+        (
+            {"hidden_size": 100},
             "bits",
-            "tied over 88 sites needs a cell tied over as many .*, got none",
+            "hidden_size of a sitewise cell must be .* 88 sites, got 100",
+        ),
+        (
+            {"cell": "lstm", "distribution": "sitewise_nade"},
+            "bits",
+            "shared over 88 sites needs a cell shared over as many .*, got none",
         ),
     ],
 )
-def test_a_tied_cell_needs_bits_and_a_tied_distribution_such_a_cell(config, change, codec, words):
+def test_a_sitewise_cell_needs_bits_and_its_distribution_such_a_cell(config, change, codec, words):
     codecs = {
         "chars": build_codec("chars", ["ab"]),
         "bits": PianorollCodec(),
         "end": PianorollCodec(with_end=True),
     }
-    tied = dataclasses.replace(config, cell="tied_lstm", format="pianoroll")
+    sitewise = dataclasses.replace(config, cell="sitewise_lstm", format="pianoroll")
     with pytest.raises(InputError, match=words):
-        workdir.build_model(dataclasses.replace(tied, **change), codecs[codec])
+        workdir.build_model(dataclasses.replace(sitewise, **change), codecs[codec])
 
 
-def test_the_settings_of_a_tied_model_reach_it(config):
-    tied = dataclasses.replace(
-        config, format="pianoroll", cell="tied_gru", distribution="tied_nade", hidden_size=88,
-        skip_input=True, input_window=1, num_positions=2, nade_hidden_size=3, site_bias=True,
-    )  # fmt: skip
-    model = workdir.build_model(tied, PianorollCodec())
+def test_the_settings_of_a_sitewise_model_reach_it(config):
+    sitewise = dataclasses.replace(
+        config,
+        format="pianoroll",
+        cell="sitewise_gru",
+        distribution="sitewise_nade",
+        hidden_size=88,
+        skip_input=True,
+        input_window=1,
+        num_positions=2,
+        nade_hidden_size=3,
+        site_bias=True,
+    )
+    model = workdir.build_model(sitewise, PianorollCodec())
     shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(model.init, jax.random.key(0)))
     assert shapes["cell"]["layer_0"]["input_kernel"] == (3 + 12 + 2, 3)
     assert shapes["distribution"]["site_bias"] == (88,)

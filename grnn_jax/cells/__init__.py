@@ -1,7 +1,8 @@
 """Recurrent cells: tuples of pure functions, one file each."""
 
-from grnn_jax.array_types import Callable
-from grnn_jax.cells.base import Cell, Gated, Layered, Linear, Tied, count_parameters
+from collections.abc import Callable
+
+from grnn_jax.cells.base import Cell, Gated, Layered, Linear, Sitewise, count_parameters
 from grnn_jax.cells.coupled_lstm import coupled_lstm
 from grnn_jax.cells.diagonal import diagonal_cell
 from grnn_jax.cells.diagonal_gru import diagonal_gru
@@ -24,9 +25,9 @@ from grnn_jax.cells.multiplicative_lstm import multiplicative_lstm
 from grnn_jax.cells.multiplicative_rnn import multiplicative_rnn
 from grnn_jax.cells.peephole_lstm import peephole_lstm
 from grnn_jax.cells.rg_lru import rg_lru
+from grnn_jax.cells.sitewise import sitewise, sitewise_gru, sitewise_lstm
 from grnn_jax.cells.slstm import slstm
 from grnn_jax.cells.stack import stack
-from grnn_jax.cells.tied import tied, tied_gru, tied_lstm
 from grnn_jax.cells.zoneout import zoneout
 
 CELLS: dict[str, Callable[..., Cell]] = {
@@ -49,8 +50,8 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "min_lstm": min_lstm,
     "rg_lru": rg_lru,
     "lru": lru,
-    "tied_gru": tied_gru,
-    "tied_lstm": tied_lstm,
+    "sitewise_gru": sitewise_gru,
+    "sitewise_lstm": sitewise_lstm,
 }
 """Cells that a flag can name; a new cell is one file and one line here."""
 
@@ -60,7 +61,7 @@ __all__ = [
     "Gated",
     "Layered",
     "Linear",
-    "Tied",
+    "Sitewise",
     "count_parameters",
     "coupled_lstm",
     "diagonal_cell",
@@ -87,7 +88,7 @@ __all__ = [
     "slstm",
     "stack",
     "zoneout",
-    "tied",
-    "tied_gru",
-    "tied_lstm",
+    "sitewise",
+    "sitewise_gru",
+    "sitewise_lstm",
 ]

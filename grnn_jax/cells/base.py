@@ -1,11 +1,12 @@
 """The contract of a cell, and the structures it can declare to the engines."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, PyTree, State
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.masks import EventIndex
 
 RECURRENT_KERNEL = "recurrent_kernel"
@@ -93,7 +94,7 @@ class Layered(NamedTuple):
     recurrent_dropout: float
 
 
-class Tied(NamedTuple):
+class Sitewise(NamedTuple):
     """Structure of a cell that is one cell at each of many sites, with the same weights.
 
     Every array of the cell has the sites side by side, [..., N·Y]; its parameters are the inner
@@ -125,7 +126,7 @@ class Cell(NamedTuple):
         layered: likewise, for a stack of cells.
         perturb: (key, projected [T, B, P], index) -> projected, with what is drawn in training
             alone; events of a row with equal numbers in the index draw alike. None draws nothing.
-        tied: likewise, for one cell at many sites.
+        sitewise: likewise, for one cell at many sites.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -137,7 +138,7 @@ class Cell(NamedTuple):
     linear: Linear | None = None
     layered: Layered | None = None
     perturb: Callable[[PRNGKey, Array, EventIndex], Array] | None = None
-    tied: Tied | None = None
+    sitewise: Sitewise | None = None
 
 
 def count_parameters(params: PyTree) -> int:

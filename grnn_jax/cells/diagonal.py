@@ -1,9 +1,11 @@
 """How to build a cell whose units see of the state only themselves: V is diagonal."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, PyTree, State
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import gated_cell
 

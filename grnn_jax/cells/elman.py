@@ -1,11 +1,12 @@
 """The simple recurrent network of Elman (1990)."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Callable, DType, PyTree, State
+from grnn_jax.array_types import DType, PyTree, State
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 

@@ -1,9 +1,11 @@
 """How to build a gated cell from one pointwise function."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, PyTree, State
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Gated
 from grnn_jax.cells.products import dense, dense_gates, recurrent_product, split_gates
 

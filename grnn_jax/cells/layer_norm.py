@@ -10,7 +10,7 @@ from grnn_jax.cells.products import dense, split_gates
 EPSILON = 1e-5
 
 
-def normalise_groups(gates: tuple[Array, ...], groups: tuple[int, ...]) -> tuple[Array, ...]:
+def layer_norm_groups(gates: tuple[Array, ...], groups: tuple[int, ...]) -> tuple[Array, ...]:
     """Gates of mean 0 and variance 1 over the units of all gates of a group together.
 
     Args:
@@ -30,21 +30,21 @@ def normalise_groups(gates: tuple[Array, ...], groups: tuple[int, ...]) -> tuple
     return tuple(normalised)
 
 
-def normalise_recurrent(
+def layer_norm_recurrent(
     weights: Params, recurrent: tuple[Array, ...], groups: tuple[int, ...]
 ) -> tuple[Array, ...]:
     """Normalised V h times the gains "recurrent_scale_k"."""
-    normalised = normalise_groups(recurrent, groups)
+    normalised = layer_norm_groups(recurrent, groups)
     return tuple(weights[f"recurrent_scale_{k}"] * gate for k, gate in enumerate(normalised))
 
 
 def recurrent_scales(hidden_size: int, num_gates: int) -> Params:
-    """The initial gains of `normalise_recurrent`: ones."""
+    """The initial gains of `layer_norm_recurrent`: ones."""
     ones = jnp.ones((hidden_size,), jnp.float32)
     return {f"recurrent_scale_{gate}": ones for gate in range(num_gates)}
 
 
-def normalise_projection(cell: Cell, groups: tuple[int, ...], dtype: DType) -> Cell:
+def layer_norm_projection(cell: Cell, groups: tuple[int, ...], dtype: DType) -> Cell:
     """The same cell with U x normalised and times a gain, "input_scale", before b is added."""
     num_gates = sum(groups)
 
@@ -54,7 +54,7 @@ def normalise_projection(cell: Cell, groups: tuple[int, ...], dtype: DType) -> C
 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
         gates = split_gates(dense(inputs, params["input_kernel"], dtype), num_gates)
-        normalised = jnp.concatenate(normalise_groups(gates, groups), -1)
+        normalised = jnp.concatenate(layer_norm_groups(gates, groups), -1)
         return normalised * params["input_scale"] + params["bias"]
 
     assert cell.gated is not None

@@ -8,7 +8,7 @@ from grnn_jax.array_types import DType, Params, PyTree, State
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 from grnn_jax.cells.gru import gru_pointwise
-from grnn_jax.cells.layer_norm import normalise_projection, normalise_recurrent, recurrent_scales
+from grnn_jax.cells.layer_norm import layer_norm_projection, layer_norm_recurrent, recurrent_scales
 
 GROUPS = (2, 1)
 """The two gates are normalised together, the candidate by itself."""
@@ -47,7 +47,7 @@ def layer_norm_gru(
     """
 
     def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
-        recurrent = normalise_recurrent(weights, recurrent, GROUPS)
+        recurrent = layer_norm_recurrent(weights, recurrent, GROUPS)
         return gru_pointwise(weights, projected, recurrent, state)
 
     def pointwise_init() -> Params:
@@ -66,4 +66,4 @@ def layer_norm_gru(
         dtype=dtype,
         elementwise=False,
     )
-    return normalise_projection(cell, GROUPS, dtype)
+    return layer_norm_projection(cell, GROUPS, dtype)

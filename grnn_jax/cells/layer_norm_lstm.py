@@ -9,9 +9,9 @@ from grnn_jax.array_types import DType, Params, PyTree, State
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 from grnn_jax.cells.layer_norm import (
-    normalise_groups,
-    normalise_projection,
-    normalise_recurrent,
+    layer_norm_groups,
+    layer_norm_projection,
+    layer_norm_recurrent,
     recurrent_scales,
 )
 
@@ -55,13 +55,13 @@ def layer_norm_lstm(
 
     def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
         _, memory = state
-        recurrent = normalise_recurrent(weights, recurrent, GROUPS)
+        recurrent = layer_norm_recurrent(weights, recurrent, GROUPS)
         input_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
         forget_gate = jax.nn.sigmoid(projected[1] + recurrent[1])
         candidate = jnp.tanh(projected[2] + recurrent[2])
         output_gate = jax.nn.sigmoid(projected[3] + recurrent[3])
         memory = forget_gate * memory + input_gate * candidate
-        (normalised,) = normalise_groups((memory,), (1,))
+        (normalised,) = layer_norm_groups((memory,), (1,))
         shown = normalised * weights["memory_scale"] + weights["memory_bias"]
         return output_gate * jnp.tanh(shown), memory
 
@@ -83,4 +83,4 @@ def layer_norm_lstm(
         dtype=dtype,
         elementwise=False,
     )
-    return normalise_projection(cell, GROUPS, dtype)
+    return layer_norm_projection(cell, GROUPS, dtype)

@@ -1,9 +1,11 @@
 """How to build a cell that is linear in its state from its coefficients."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey, State
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell, Linear
 from grnn_jax.cells.products import dense, split_gates
 

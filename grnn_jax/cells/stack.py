@@ -95,18 +95,18 @@ def stack(
             layer_state, output = cell.step(layer, state[index], projected_t)
             new_state.append(layer_state)
             hidden = output + hidden if residual and index > 0 else output
-            passed = normalise(params, index, hidden) if layer_norm else hidden
+            passed = apply_layer_norm(params, index, hidden) if layer_norm else hidden
         return tuple(new_state), passed
 
     return Cell(init, initial_state, project, step, widths[-1], layered=layered)
 
 
 def _has_recurrent_kernel(cell: Cell) -> bool:
-    gated = cell.gated if cell.tied is None else cell.tied.cell.gated
+    gated = cell.gated if cell.sitewise is None else cell.sitewise.cell.gated
     return gated is not None and gated.num_gates > 0
 
 
-def normalise(
+def apply_layer_norm(
     params: Params, index: int, hidden: Float[Array, "... H"], epsilon: float = 1e-5
 ) -> Float[Array, "... H"]:
     """Layer norm over the units of one layer's output (Ba et al. 2016)."""

@@ -31,16 +31,18 @@ def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
         The cell; parameters and state are those of `cell`.
 
     Raises:
-        ValueError: for a stack or a tied cell, a rate outside of [0, 1), or another number of rates
-            than arrays.
+        ValueError: for a stack or a sitewise cell, a rate outside of [0, 1), or another number of
+            rates than arrays.
 
     Reference: D. Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden
     activations", ICLR 2017.
     """
     if cell.layered is not None:
         raise ValueError("cell must be a single layer, got a stack; wrap each of its cells")
-    if cell.tied is not None:
-        raise ValueError("cell must not be tied; tie the cell of one site: tied(zoneout(cell), …)")
+    if cell.sitewise is not None:
+        raise ValueError(
+            "cell must not be sitewise; wrap the cell of one site: sitewise(zoneout(cell), …)"
+        )
 
     def one_state(key: PRNGKey) -> State:
         return cell.initial_state(cell.init(key, 1), 1)

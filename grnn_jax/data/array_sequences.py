@@ -25,15 +25,15 @@ def read_array_sequences(path: str, num_axes: int) -> dict[str, Sequences]:
     comes after its end in a stack is left out.
 
     Args:
-      path: the file; no pickle in it is executed.
-      num_axes: axes of a sequence, time among them.
+        path: the file; no pickle in it is executed.
+        num_axes: axes of a sequence, time among them.
 
     Returns:
-      Sequences by split where there is an array train: those of train, valid and test, and of no
-      other array. Else all of them under "".
+        Sequences by split where there is an array train: those of train, valid and test, and of no
+        other array. Else all of them under "".
 
     Raises:
-      InputError: the file cannot be read.
+        InputError: the file cannot be read.
     """
     arrays = load_npz(path)
     lengths = {name: arrays.pop(name) for name in list(arrays) if name.endswith("lengths")}
@@ -98,12 +98,12 @@ def finite_numbers(
     """An array [T, C] as float64, where all of it is finite, also as float32.
 
     Args:
-      array: of any dtype and shape.
-      name: what it is called.
-      columns: what the elements of its last axis are called.
+        array: of any dtype and shape.
+        name: what it is called.
+        columns: what the elements of its last axis are called.
 
     Raises:
-      InputError: it has another shape, no numbers, or one that is not finite.
+        InputError: it has another shape, no numbers, or one that is not finite.
     """
     if array.ndim != 2 or array.shape[1] != len(columns):
         raise InputError(f"{name}: expected an array [T, {len(columns)}], got {list(array.shape)}")

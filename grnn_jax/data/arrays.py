@@ -58,7 +58,7 @@ def load_npz(path: str) -> dict[str, np.ndarray]:
     nothing in it is executed.
 
     Raises:
-      InputError: the file is not what it should be.
+        InputError: the file is not what it should be.
     """
     try:
         if path.lower().endswith(".npy"):
@@ -81,7 +81,7 @@ def load_mat(path: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Reads variables of a MATLAB file; cells become object arrays.
 
     Raises:
-      InputError: the file is not a MATLAB file, or lacks one of the names.
+        InputError: the file is not a MATLAB file, or lacks one of the names.
     """
     try:
         values = scipy.io.loadmat(path)

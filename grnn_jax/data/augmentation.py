@@ -29,9 +29,9 @@ class Transposition:
     """Moves whole tunes up or down by semitones, as far as all of their notes stay in range.
 
     Args:
-      corpus: the training data, bits [N, 88] or classes [N, voices] with 0 for silence.
-      semitones: most semitones in either direction.
-      num_pitches: pitches of the classes.
+        corpus: the training data, bits [N, 88] or classes [N, voices] with 0 for silence.
+        semitones: most semitones in either direction.
+        num_pitches: pitches of the classes.
     """
 
     def __init__(self, corpus: Corpus, semitones: int, num_pitches: int):
@@ -75,12 +75,12 @@ def make_augmentation(codec: Codec, corpus: Corpus, *, transpose: int) -> Augmen
     """The augmentation that the settings of a run ask for, or None.
 
     Args:
-      codec: the codec of the run.
-      corpus: its training data.
-      transpose: most semitones by which music is transposed; 0 for none.
+        codec: the codec of the run.
+        corpus: its training data.
+        transpose: most semitones by which music is transposed; 0 for none.
 
     Raises:
-      InputError: the data are not music.
+        InputError: the data are not music.
     """
     if not transpose:
         return None

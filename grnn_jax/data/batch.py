@@ -10,11 +10,11 @@ class Batch(NamedTuple):
     state of every row can be carried from window to window.
 
     Attributes:
-      events: `[B, T]` tokens, or an array `[B, T, ...]`, or a dict of them.
-      mask: `Bool[B, T]`, True where the event is scored; False for padding and for context, which
-        is fed to the network but not scored.
-      reset: `Bool[B, T]`, True where a sequence starts: before this step the network returns to
-        its initial state and gets the start input instead of the previous event.
+        events: `[B, T]` tokens, or an array `[B, T, ...]`, or a dict of them.
+        mask: `Bool[B, T]`, True where the event is scored; False for padding and for context, which
+          is fed to the network but not scored.
+        reset: `Bool[B, T]`, True where a sequence starts: before this step the network returns to
+          its initial state and gets the start input instead of the previous event.
     """
 
     events: Any

@@ -20,15 +20,15 @@ def column_text(chunks: Iterable[str], path: str | os.PathLike[str], column: str
     """The values of one column of CSV as text: line i is the value whose row ends on line i.
 
     Args:
-      chunks: the contents of the file, cut anywhere.
-      path: the file, for messages.
-      column: name of the column, as in the first row.
+        chunks: the contents of the file, cut anywhere.
+        path: the file, for messages.
+        column: name of the column, as in the first row.
 
     Yields:
-      Text, many rows at a time; a line without a row's end is empty.
+        Text, many rows at a time; a line without a row's end is empty.
 
     Raises:
-      InputError: names the file and the line of a row that cannot be used.
+        InputError: names the file and the line of a row that cannot be used.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     rows = csv.reader(_lines_with_ends(chunks), strict=True)

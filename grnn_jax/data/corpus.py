@@ -46,10 +46,10 @@ class Corpus(NamedTuple):
     """Sequences of events, one after the other.
 
     Attributes:
-      events: an array `[num_events, ...]`, or a dict of them where an event has fields; tokens are
-        `[num_events]`, uint8, uint16 or int32. Memory-mapped where a cache folder was given.
-      offsets: `[num_sequences + 1]` int64; sequence `i` is `events[offsets[i]:offsets[i + 1]]`.
-        A sequence is a document of a text, or a line together with its end token.
+        events: an array `[num_events, ...]`, or a dict of them where an event has fields; tokens
+          are `[num_events]`, uint8, uint16 or int32. Memory-mapped where a cache folder was given.
+        offsets: `[num_sequences + 1]` int64; sequence `i` is `events[offsets[i]:offsets[i + 1]]`.
+          A sequence is a document of a text, or a line together with its end token.
     """
 
     events: Events
@@ -180,7 +180,7 @@ def iter_lines(source: TextSource, errors: str = "strict") -> Iterator[tuple[str
     Lines end with `\n` or `\r\n`, which is not part of them.
 
     Returns:
-      Iterator over (document name, line number from 1, line).
+        Iterator over (document name, line number from 1, line).
     """
     for name, chunks in source.documents(errors):
         number, rest = 0, [""]

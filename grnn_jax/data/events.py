@@ -21,11 +21,11 @@ class History(NamedTuple):
     """The events of one sequence.
 
     Attributes:
-      start: when its observation began.
-      end: when its observation ended, or None where that is not known.
-      times: when each event happened.
-      rows: the rows of the table in which they stand.
-      table: the file.
+        start: when its observation began.
+        end: when its observation ended, or None where that is not known.
+        times: when each event happened.
+        rows: the rows of the table in which they stand.
+        table: the file.
     """
 
     start: float
@@ -52,14 +52,14 @@ class EventsCodec(SequenceCodec):
     that of its events and of nothing more up to the end.
 
     Attributes:
-      sequence_column: column that tells sequences apart; empty if the file is one sequence.
-      time_column: column of times.
-      mark_columns: columns of marks, parted by commas.
-      time_unit: unit of the times, a word for reports.
-      origin: "zero" or "first".
-      end_column: column of the time at which the observation of the row's sequence ended.
-      scale: median of all waits of the training split that are positive and not censored.
-      marks: the marks of each column that occur there, sorted.
+        sequence_column: column that tells sequences apart; empty if the file is one sequence.
+        time_column: column of times.
+        mark_columns: columns of marks, parted by commas.
+        time_unit: unit of the times, a word for reports.
+        origin: "zero" or "first".
+        end_column: column of the time at which the observation of the row's sequence ended.
+        scale: median of all waits of the training split that are positive and not censored.
+        marks: the marks of each column that occur there, sorted.
     """
 
     sequence_column: str = "sequence"

@@ -38,13 +38,13 @@ class Splits(NamedTuple):
     """The data of a run.
 
     Attributes:
-      train: what is trained on.
-      valid: what is used to choose, or None if nothing is held out for it.
-      test: what is scored at the end, or None.
-      codec: how files became events.
-      description: one line about the data, for the log.
-      contents: JSON that identifies the encoded data, whatever the times of the files.
-      folder: where the encoded data lie, or None for memory.
+        train: what is trained on.
+        valid: what is used to choose, or None if nothing is held out for it.
+        test: what is scored at the end, or None.
+        codec: how files became events.
+        description: one line about the data, for the log.
+        contents: JSON that identifies the encoded data, whatever the times of the files.
+        folder: where the encoded data lie, or None for memory.
     """
 
     train: Corpus
@@ -94,28 +94,28 @@ def load_splits(
     that of the training split.
 
     Args:
-      data: the file; for text and lines UTF-8 (for the bytes codec anything), gzipped or not.
-      format: "text" (one long stream), "lines" (one sequence a line) or one of SEQUENCE_FORMATS.
-      codec: "chars", "bytes", "words" or "smiles", for text and lines.
-      column: the column with the sequences, where lines are to come from .csv or .csv.gz files.
-      valid_data: a file for validation.
-      test_data: a file for the test.
-      valid_fraction: part of `data` held out for validation where there is no `valid_data`.
-      test_fraction: part of `data` held out for the test where there is no `test_data`.
-      max_vocabulary: greatest number of word symbols.
-      lowercase: whether to lowercase the text.
-      model_end: whether the end of a sequence is an event, in the formats that have none.
-      options: settings that only some formats read.
-      cache_dir: folder for the encoded data, which is then memory-mapped; None holds it in memory.
-      codec_object: the codec of an earlier run, used instead of building one.
-      folder: what an earlier run with this codec encoded, used without looking at the files it came
-        from; where it is missing or damaged they are encoded again.
+        data: the file; for text and lines UTF-8 (for the bytes codec anything), gzipped or not.
+        format: "text" (one long stream), "lines" (one sequence a line) or one of SEQUENCE_FORMATS.
+        codec: "chars", "bytes", "words" or "smiles", for text and lines.
+        column: the column with the sequences, where lines are to come from .csv or .csv.gz files.
+        valid_data: a file for validation.
+        test_data: a file for the test.
+        valid_fraction: part of `data` held out for validation where there is no `valid_data`.
+        test_fraction: part of `data` held out for the test where there is no `test_data`.
+        max_vocabulary: greatest number of word symbols.
+        lowercase: whether to lowercase the text.
+        model_end: whether the end of a sequence is an event, in the formats that have none.
+        options: settings that only some formats read.
+        cache_dir: folder for the encoded data, then memory-mapped; None holds it in memory.
+        codec_object: the codec of an earlier run, used instead of building one.
+        folder: what an earlier run with this codec encoded, used without looking at the files it
+          came from; where it is missing or damaged they are encoded again.
 
     Returns:
-      The splits; those with no event are None.
+        The splits; those with no event are None.
 
     Raises:
-      InputError: an option is out of range, or a file cannot be used.
+        InputError: an option is out of range, or a file cannot be used.
     """
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -187,15 +187,15 @@ def load_file(
     """Loads one file whole, encoded by the codec of a run.
 
     Args:
-      path: the file.
-      format: the format of the run.
-      codec_object: the codec.
-      cache_dir: as for `load_splits`.
-      argument: the flag that named the file, for messages.
-      column: the column of the run, used where the file is CSV.
+        path: the file.
+        format: the format of the run.
+        codec_object: the codec.
+        cache_dir: as for `load_splits`.
+        argument: the flag that named the file, for messages.
+        column: the column of the run, used where the file is CSV.
 
     Raises:
-      InputError: the file cannot be read, or has a character that the codec does not know.
+        InputError: the file cannot be read, or has a character that the codec does not know.
     """
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")

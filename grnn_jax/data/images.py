@@ -24,10 +24,10 @@ class ImagesCodec(SequenceCodec):
     - "bytes", for other integers: v in 0 .. 255 becomes floor(v · levels / 256).
 
     Attributes:
-      levels: a power of two.
-      height: pixels of a column.
-      width: pixels of a row.
-      pixels: what the pixels of a file are.
+        levels: a power of two.
+        height: pixels of a column.
+        width: pixels of a row.
+        pixels: what the pixels of a file are.
     """
 
     levels: int = 2

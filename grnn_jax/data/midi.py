@@ -18,14 +18,14 @@ def read_midi(path: str | os.PathLike[str], frames_per_beat: int) -> UInt8[np.nd
     beginning.
 
     Args:
-      path: the file.
-      frames_per_beat: frames of a quarter note.
+        path: the file.
+        frames_per_beat: frames of a quarter note.
 
     Returns:
-      The roll, from the first frame with a note to the last.
+        The roll, from the first frame with a note to the last.
 
     Raises:
-      InputError: the file cannot be read, or has no note of the piano.
+        InputError: the file cannot be read, or has no note of the piano.
     """
     import mido
 
@@ -68,10 +68,10 @@ def write_midi(
     """Writes piano rolls as a MIDI file; a key that stays set is one long note.
 
     Args:
-      path: the file.
-      tracks: one roll a track.
-      frames_per_beat: frames of a quarter note.
-      beats_per_minute: tempo.
+        path: the file.
+        tracks: one roll a track.
+        frames_per_beat: frames of a quarter note.
+        beats_per_minute: tempo.
     """
     import mido
 

@@ -25,8 +25,8 @@ class PianorollCodec(SequenceCodec):
     """Frames of 88 bits, from A0 to C8.
 
     Attributes:
-      frames_per_beat: frames of a quarter note, for reading and for writing MIDI.
-      mean: part of all bits that is set in the training data.
+        frames_per_beat: frames of a quarter note, for reading and for writing MIDI.
+        mean: part of all bits that is set in the training data.
     """
 
     frames_per_beat: int = 2

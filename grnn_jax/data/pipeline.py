@@ -29,7 +29,7 @@ class Windows:
     (a stream's share of them never changes, so that every epoch has as many windows).
 
     Attributes:
-      windows_per_epoch: number of windows in which every event occurs exactly once.
+        windows_per_epoch: number of windows in which every event occurs exactly once.
     """
 
     def __init__(
@@ -173,23 +173,23 @@ def train_iterator(
     handlers) is one number, and a restored iterator goes on with the very batch that was next.
 
     Args:
-      corpus: the training data.
-      format: "text" reads in order; every other one has sequences, which are shuffled.
-      batch_size: rows of the batch over all processes.
-      sequence_length: steps in a window.
-      seed: of the order of sequences, and of their augmentation; text has neither.
-      process_index: this process, which gets rows `process_index * batch_size // process_count`
-        and following.
-      process_count: number of processes.
-      augmentation: how sequences are changed, anew in every epoch; None leaves them alone.
-      num_threads: threads that prepare batches ahead; 0 prepares each when it is asked for.
-      prefetch: number of batches prepared ahead.
+        corpus: the training data.
+        format: "text" reads in order; every other one has sequences, which are shuffled.
+        batch_size: rows of the batch over all processes.
+        sequence_length: steps in a window.
+        seed: of the order of sequences, and of their augmentation; text has neither.
+        process_index: this process, which gets rows `process_index * batch_size // process_count`
+          and following.
+        process_count: number of processes.
+        augmentation: how sequences are changed, anew in every epoch; None leaves them alone.
+        num_threads: threads that prepare batches ahead; 0 prepares each when it is asked for.
+        prefetch: number of batches prepared ahead.
 
     Returns:
-      A grain iterator over `Batch` of shape `[batch_size // process_count, sequence_length]`.
+        A grain iterator over `Batch` of shape `[batch_size // process_count, sequence_length]`.
 
     Raises:
-      InputError: a size is out of range, or a text is shorter than one window.
+        InputError: a size is out of range, or a text is shorter than one window.
     """
     _check(format, batch_size, sequence_length, process_index, process_count)
     if corpus.num_events == 0:
@@ -228,19 +228,19 @@ def eval_batches(
     """Yields the batches of one pass in which each event is scored exactly once.
 
     Args:
-      corpus: the data.
-      format: as for `eval_windows`, and so are the other arguments.
-      batch_size: rows of the batch over all processes.
-      sequence_length: steps in a window.
-      process_index: this process.
-      process_count: number of processes.
-      context: text only.
+        corpus: the data.
+        format: as for `eval_windows`, and so are the other arguments.
+        batch_size: rows of the batch over all processes.
+        sequence_length: steps in a window.
+        process_index: this process.
+        process_count: number of processes.
+        context: text only.
 
     Returns:
-      Iterator over `Batch`; carry the recurrent state through all of it.
+        Iterator over `Batch`; carry the recurrent state through all of it.
 
     Raises:
-      InputError: a size is out of range, or there is nothing to score.
+        InputError: a size is out of range, or there is nothing to score.
     """
     windows = eval_windows(
         corpus, format, batch_size, sequence_length, process_index, process_count, context=context
@@ -261,21 +261,21 @@ def eval_windows(
     """The windows of one pass in which each event is scored exactly once.
 
     Args:
-      corpus: the data.
-      format: "text" is cut anywhere, sequences of any other stay whole.
-      batch_size: rows of the batch over all processes; rows that the data does not fill are
-        padding.
-      sequence_length: steps in a window.
-      process_index: this process.
-      process_count: number of processes, all of which get equally many batches.
-      context: text only; each stream but the first is fed this many events before those it
-        scores, so that the score is close to that of one uninterrupted stream.
+        corpus: the data.
+        format: "text" is cut anywhere, sequences of any other stay whole.
+        batch_size: rows of the batch over all processes; rows that the data does not fill are
+          padding.
+        sequence_length: steps in a window.
+        process_index: this process.
+        process_count: number of processes, all of which get equally many batches.
+        context: text only; each stream but the first is fed this many events before those it
+          scores, so that the score is close to that of one uninterrupted stream.
 
     Returns:
-      The windows; carry the recurrent state from one to the next.
+        The windows; carry the recurrent state from one to the next.
 
     Raises:
-      InputError: a size is out of range, or there is nothing to score.
+        InputError: a size is out of range, or there is nothing to score.
     """
     _check(format, batch_size, sequence_length, process_index, process_count)
     if context < 0:

@@ -26,9 +26,9 @@ class Sequences(NamedTuple):
     """What was read from a file, before it is encoded.
 
     Attributes:
-      names: what each sequence is called in messages ("tune 3", "patient 17").
-      items: one value a sequence, of whatever type the format reads.
-      ids: where the file names its sequences, these names; two splits may not share one.
+        names: what each sequence is called in messages ("tune 3", "patient 17").
+        items: one value a sequence, of whatever type the format reads.
+        ids: where the file names its sequences, these names; two splits may not share one.
     """
 
     names: list[str]
@@ -47,7 +47,7 @@ class SequenceCodec(Codec):
     """A format of whole sequences: how it is read, what is learned from train, how it is encoded.
 
     Attributes:
-      options: settings of a run that the format reads, keyword arguments of `read` and `fit`.
+        options: settings of a run that the format reads, keyword arguments of `read` and `fit`.
     """
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -57,15 +57,16 @@ class SequenceCodec(Codec):
         """Reads a file or a folder.
 
         Args:
-          path: the file.
-          argument: the flag that named it, for messages.
-          options: a value for each of `cls.options`.
+            path: the file.
+            argument: the flag that named it, for messages.
+            options: a value for each of `cls.options`.
 
         Returns:
-          Sequences by split, "train", "valid" and "test" where the file has splits; else under "".
+            Sequences by split, "train", "valid" and "test" where the file has splits; else
+            under "".
 
         Raises:
-          InputError: names the file, and row and column where there are any.
+            InputError: names the file, and row and column where there are any.
         """
         raise NotImplementedError
 
@@ -117,20 +118,20 @@ def load_sequences(
     time if its format can do so: its first part is for training, its last for the test.
 
     Args:
-      format: the class of the format.
-      paths: files by split, "train" among them.
-      held_out: fractions.
-      options: values of `format.options`.
-      with_end: whether the end of a sequence is an event.
-      cache_dir: folder for the encoded data; None holds them in memory.
-      codec: the codec of an earlier run, or None to make one.
-      folder: what an earlier run encoded, used without looking at the files where it is whole.
+        format: the class of the format.
+        paths: files by split, "train" among them.
+        held_out: fractions.
+        options: values of `format.options`.
+        with_end: whether the end of a sequence is an event.
+        cache_dir: folder for the encoded data; None holds them in memory.
+        codec: the codec of an earlier run, or None to make one.
+        folder: what an earlier run encoded, used without looking at the files where it is whole.
 
     Returns:
-      The stored corpora with `info` {split: sequences that also stand in train}, and the codec.
+        The stored corpora with `info` {split: sequences that also stand in train}, and the codec.
 
     Raises:
-      InputError: a file cannot be used, or a sequence's id stands in two splits.
+        InputError: a file cannot be used, or a sequence's id stands in two splits.
     """
     if codec is not None and folder is not None:
         stored = open_stored(folder, SPLITS, _empty(codec))

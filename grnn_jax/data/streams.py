@@ -17,10 +17,10 @@ class Stream(NamedTuple):
     """What one row of the batch reads in an epoch: segments of the corpus, one after the other.
 
     Attributes:
-      starts: `[S]` where each segment starts in the corpus.
-      bounds: `[S + 1]` where each segment starts in the stream, and at last the stream's length.
-      context: number of events at the beginning that are fed but not scored.
-      numbers: `[S]` how each segment is augmented, or None.
+        starts: `[S]` where each segment starts in the corpus.
+        bounds: `[S + 1]` where each segment starts in the stream, and at last the stream's length.
+        context: number of events at the beginning that are fed but not scored.
+        numbers: `[S]` how each segment is augmented, or None.
     """
 
     starts: Integer[np.ndarray, " S"]

@@ -25,7 +25,7 @@ class StrokesCodec(SequenceCodec):
     more event with offset 0, which every drawing has, whatever `with_end` is.
 
     Attributes:
-      scale: standard deviation of all offsets of the training split, along both axes together.
+        scale: standard deviation of all offsets of the training split, along both axes together.
     """
 
     scale: float = 1.0

@@ -22,12 +22,12 @@ class Table(NamedTuple):
     """Some columns of a file.
 
     Attributes:
-      path: the file.
-      numbers: columns of finite numbers; NaN stands for an empty cell, where one is allowed.
-      texts: columns of text.
-      rows: where each row stands in the file: its line in a CSV file (the last one, if a quoted
-        cell has line breaks), its number from 1 in a Parquet file.
-      unit: what `rows` counts, "line" or "row".
+        path: the file.
+        numbers: columns of finite numbers; NaN stands for an empty cell, where one is allowed.
+        texts: columns of text.
+        rows: where each row stands in the file: its line in a CSV file (the last one, if a quoted
+          cell has line breaks), its number from 1 in a Parquet file.
+        unit: what `rows` counts, "line" or "row".
     """
 
     path: str
@@ -113,17 +113,17 @@ def read_table(
     which may be quoted by double quotes; empty lines are skipped.
 
     Args:
-      path: the file.
-      argument: the flag that named it, for messages.
-      numbers: columns of numbers, each with the flag that names it. None takes all columns of
-        numbers but those in `texts`. In a CSV file these are the columns whose first cell is a
-        number or empty: then a missing first number is an error, and does not hide a column.
-      texts: columns of text, likewise; other values of a Parquet file are turned into text.
-      may_be_empty: columns of numbers in which a cell may be empty.
-      may_be_missing: columns of text that the file need not have.
+        path: the file.
+        argument: the flag that named it, for messages.
+        numbers: columns of numbers, each with the flag that names it. None takes all columns of
+          numbers but those in `texts`. In a CSV file these are the columns whose first cell is a
+          number or empty: then a missing first number is an error, and does not hide a column.
+        texts: columns of text, likewise; other values of a Parquet file are turned into text.
+        may_be_empty: columns of numbers in which a cell may be empty.
+        may_be_missing: columns of text that the file need not have.
 
     Raises:
-      InputError: the file cannot be read, a column is missing, or a cell is no finite number.
+        InputError: the file cannot be read, a column is missing, or a cell is no finite number.
     """
     request = _Request(path, argument, numbers, texts or {}, may_be_empty, may_be_missing)
     opener: Any = open

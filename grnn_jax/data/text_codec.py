@@ -164,14 +164,14 @@ def build_codec(
     """Builds a codec from text that arrives in chunks, none of which is kept.
 
     Args:
-      name: "chars", "bytes", "words" or "smiles".
-      chunks: the text the vocabulary comes from, cut anywhere.
-      end: whether to add a token that ends a sequence.
-      max_vocabulary: greatest number of symbols of the words codec, `<unk>` included.
-      lowercase: whether text is lowercased.
+        name: "chars", "bytes", "words" or "smiles".
+        chunks: the text the vocabulary comes from, cut anywhere.
+        end: whether to add a token that ends a sequence.
+        max_vocabulary: greatest number of symbols of the words codec, `<unk>` included.
+        lowercase: whether text is lowercased.
 
     Raises:
-      InputError: an option is out of range.
+        InputError: an option is out of range.
     """
     check_codec_options(name, max_vocabulary)
     if name == "bytes":

@@ -75,16 +75,16 @@ class TextCodec(Codec):
         """Encodes text.
 
         Args:
-          text: the text, whole or a piece of it.
-          source: what the text is (a file name, a flag), for messages.
-          line: line number of the first character, from 1.
-          column: its column, from 1.
+            text: the text, whole or a piece of it.
+            source: what the text is (a file name, a flag), for messages.
+            line: line number of the first character, from 1.
+            column: its column, from 1.
 
         Returns:
-          int32 tokens, without the end of the sequence.
+            int32 tokens, without the end of the sequence.
 
         Raises:
-          InputError: a symbol is not in the vocabulary; the message says where.
+            InputError: a symbol is not in the vocabulary; the message says where.
         """
         raise NotImplementedError
 

@@ -20,10 +20,10 @@ class VoicesCodec(SequenceCodec):
     """Frames of one class a voice: 0 is silence, k > 0 the pitch lowest_pitch + k - 1.
 
     Attributes:
-      num_voices: voices of a frame.
-      lowest_pitch: MIDI number of class 1.
-      num_pitches: classes beside silence.
-      frames_per_beat: frames of a quarter note, for writing MIDI.
+        num_voices: voices of a frame.
+        lowest_pitch: MIDI number of class 1.
+        num_pitches: classes beside silence.
+        frames_per_beat: frames of a quarter note, for writing MIDI.
     """
 
     num_voices: int = 4

@@ -18,11 +18,11 @@ from grnn_jax.distributions.lognormal_mixture import lognormal_mixture
 from grnn_jax.distributions.nade import nade
 from grnn_jax.distributions.pen import pen
 from grnn_jax.distributions.product import product
+from grnn_jax.distributions.sitewise_bernoulli import sitewise_bernoulli
+from grnn_jax.distributions.sitewise_nade import sitewise_nade
 from grnn_jax.distributions.softmax_mixture import mixture_of_softmaxes
 from grnn_jax.distributions.standardize import standardize
 from grnn_jax.distributions.student_t import student_t
-from grnn_jax.distributions.tied_bernoulli import tied_bernoulli
-from grnn_jax.distributions.tied_nade import tied_nade
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.distributions.waits import exponential, weibull
 
@@ -33,8 +33,8 @@ DISTRIBUTIONS = {
     "factored_categorical": Family(factored_categorical, ("fields",)),
     "bernoulli": Family(bernoulli, ("bits",)),
     "nade": Family(nade, ("bits",)),
-    "tied_bernoulli": Family(tied_bernoulli, ("bits",)),
-    "tied_nade": Family(tied_nade, ("bits",)),
+    "sitewise_bernoulli": Family(sitewise_bernoulli, ("bits",)),
+    "sitewise_nade": Family(sitewise_nade, ("bits",)),
     "gaussian_mixture": Family(gaussian_mixture, ("reals",)),
     "gaussian": Family(gaussian, ("reals",)),
     "student_t": Family(student_t, ("reals",)),
@@ -70,8 +70,8 @@ __all__ = [
     "product",
     "standardize",
     "student_t",
-    "tied_bernoulli",
-    "tied_nade",
+    "sitewise_bernoulli",
+    "sitewise_nade",
     "truncate",
     "weibull",
     "with_end",

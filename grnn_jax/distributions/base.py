@@ -1,8 +1,9 @@
 """The `Distribution` contract: the family of p(x_{t+1} | x_≤t), given the hidden state."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from grnn_jax.array_types import Array, Bool, Callable, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import Array, Bool, Float, Params, PRNGKey, PyTree
 
 
 class Distribution(NamedTuple):
@@ -25,7 +26,7 @@ class Distribution(NamedTuple):
         logits: where events are tokens: (params, hidden [..., H]) -> [..., V], log-probabilities
             of all tokens up to a constant; beam search and constraints need it.
         num_sites: where the hidden state is read as N sites side by side, N: it must come from a
-            cell that is tied over as many sites; else 0.
+            cell that is shared over as many sites; else 0.
     """
 
     init: Callable[[PRNGKey, int], Params]

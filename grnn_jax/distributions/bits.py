@@ -1,11 +1,12 @@
 """What the families of bits share: their events, and how those are drawn."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Callable, Float, Int, Params, PRNGKey, UInt8
+from grnn_jax.array_types import Array, Float, Int, Params, PRNGKey, UInt8
 from grnn_jax.distributions.base import Distribution
 
 

@@ -1,9 +1,10 @@
 """Losses over large windows, cut in time so that they never hold too much at once."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-from grnn_jax.array_types import Array, Callable, Params, PyTree
+from grnn_jax.array_types import Array, Params, PyTree
 from grnn_jax.recurrence.chunks import scan_chunks
 
 NUMBERS_LIMIT = 2**25

@@ -2,12 +2,13 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Callable, Params, PyTree
+from grnn_jax.array_types import Array, Bool, Params, PyTree
 from grnn_jax.distributions.base import Distribution
 
 Options = dict[str, inspect.Parameter]

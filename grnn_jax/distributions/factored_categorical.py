@@ -1,11 +1,11 @@
 """Several categorical fields in one event, each given the fields before it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Int, Params, PRNGKey
+from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT

@@ -1,13 +1,14 @@
 """The Gaussian over D real numbers, with independent or correlated elements."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time

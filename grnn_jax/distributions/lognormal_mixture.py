@@ -1,13 +1,14 @@
 """A mixture of log-normal waiting times, possibly censored."""
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
-from grnn_jax.array_types import Array, Callable, DType, Float, PRNGKey
+from grnn_jax.array_types import Array, DType, Float, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.distributions.waits import (

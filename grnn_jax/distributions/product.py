@@ -1,12 +1,12 @@
 """Events of several named fields, each with a distribution of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Callable, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.composition import (
     Options,

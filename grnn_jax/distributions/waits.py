@@ -1,12 +1,13 @@
 """Waiting times, possibly censored: what every family shares, Weibull, exponential."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Callable, DType, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 

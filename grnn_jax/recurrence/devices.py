@@ -36,7 +36,7 @@ def shift(
     return jnp.concatenate([first[None].astype(values.dtype), values[:-1]])
 
 
-def relay(
+def scan_over_devices(
     run: Callable[[PyTree], tuple[PyTree, PyTree]],
     entering: PyTree,
     *,

@@ -50,17 +50,17 @@ class EngineChoice(NamedTuple):
 
 
 def supported_engines(cell: Cell) -> tuple[str, ...]:
-    """The names in `ENGINES` that can run a single layer; of a tied cell, the cell of one site."""
-    cell = cell if cell.tied is None else cell.tied.cell
+    """The names in `ENGINES` that can run a single layer; of a sitewise cell, that of one site."""
+    cell = cell if cell.sitewise is None else cell.sitewise.cell
     return tuple(name for name, engine in ENGINES.items() if engine.supports(cell))
 
 
 def explain_engine(cell: Cell) -> EngineChoice:
     """The engine that "auto" runs a single layer with, and the reason.
 
-    A tied cell takes what the cell of one site takes, linear cells the linear engine, cells without
-    a structure the scan. Gated cells take the fused engine, measured faster than the scan at every
-    size on a CPU (benchmarks/RESULTS.md). Nothing was measured on other platforms yet.
+    A sitewise cell takes what the cell of one site takes, linear cells the linear engine, cells
+    without a structure the scan. Gated cells take the fused engine, measured faster than the scan
+    at every size on a CPU (benchmarks/RESULTS.md). Nothing was measured on other platforms yet.
 
     Args:
         cell: a cell, not a stack.
@@ -73,8 +73,8 @@ def explain_engine(cell: Cell) -> EngineChoice:
     """
     if cell.layered is not None:
         raise ValueError("cell must be a single layer, got a stack; ask for each of its cells")
-    if cell.tied is not None:
-        return explain_engine(cell.tied.cell)
+    if cell.sitewise is not None:
+        return explain_engine(cell.sitewise.cell)
     if cell.linear is not None:
         return EngineChoice("linear", "the cell is linear in its state: no step waits for a matmul")
     if cell.gated is None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Inexact
-from grnn_jax.recurrence.devices import is_first_device, relay, shift
+from grnn_jax.recurrence.devices import is_first_device, scan_over_devices, shift
 
 METHODS = ("sequential", "chunked", "parallel")
 
@@ -147,7 +147,7 @@ class _Plan(NamedTuple):
     reverse: bool
     axis_name: str | None
 
-    def turned(self) -> "_Plan":
+    def reversed(self) -> "_Plan":
         return self._replace(reverse=not self.reverse)
 
     @property
@@ -182,7 +182,7 @@ def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> A
 def _scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
     if plan.method == "sequential":
         run = functools.partial(_sequential, plan, decay, update)
-        return relay(run, initial, reverse=plan.reverse, axis_name=plan.axis_name)
+        return scan_over_devices(run, initial, reverse=plan.reverse, axis_name=plan.axis_name)
     inside, totals = (_whole if plan.method == "parallel" else _chunks)(plan, decay, update)
     if plan.axis_name is not None:
         initial = _entering_device(plan, totals, initial)
@@ -200,7 +200,7 @@ def _scan_forward(plan: _Plan, decay: Array, update: Array, initial: Array) -> t
 
 def _scan_backward(plan: _Plan, residuals: tuple, d_states: Array) -> tuple:
     decay, states, initial = residuals
-    back = plan.turned()
+    back = plan.reversed()
     following = shift(
         decay, jnp.zeros_like(decay[0]), reverse=back.reverse, axis_name=plan.axis_name
     )

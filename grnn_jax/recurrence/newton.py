@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, Bool, Float, Int, Params, State
 from grnn_jax.cells.base import Cell, Gated
 from grnn_jax.recurrence.base import where_reset
-from grnn_jax.recurrence.devices import is_first_device, relay, shift
+from grnn_jax.recurrence.devices import is_first_device, scan_over_devices, shift
 from grnn_jax.recurrence.jacobian import (
     block_size,
     from_blocks,
@@ -230,7 +230,7 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
             def run(state: State) -> tuple[State, State]:
                 return jax.lax.scan(step, state, (projected, reset))
 
-            states = relay(run, state, axis_name=axis_name)
+            states = scan_over_devices(run, state, axis_name=axis_name)
             keep = jnp.repeat(done, hidden_size // num_blocks, 1)
             return tuple(
                 jnp.where(keep, ours, theirs) for ours, theirs in zip(solved, states, strict=True)

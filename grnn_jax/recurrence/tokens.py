@@ -1,11 +1,12 @@
 """Inputs that are rows of a table: project the table once, then gather."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Callable, Float, Int, Params, PyTree
+from grnn_jax.array_types import Array, Float, Int, Params, PyTree
 from grnn_jax.cells.base import PROJECTION, Cell
 from grnn_jax.cells.products import split_gates
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
-from grnn_jax.cells.stack import drop_recurrent_kernel, normalise
-from grnn_jax.cells.tied import fold_sites, unfold_sites
+from grnn_jax.cells.sitewise import fold_sites, unfold_sites
+from grnn_jax.cells.stack import apply_layer_norm, drop_recurrent_kernel
 from grnn_jax.recurrence.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
@@ -153,7 +153,7 @@ def run_window(
         )
         final_state.append(layer_state)
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
-        passed = normalise(params, number, hidden) if layered.layer_norm else hidden
+        passed = apply_layer_norm(params, number, hidden) if layered.layer_norm else hidden
         if index is not None and layered.dropout:
             per_step = layered.dropout_per == "step"
             events = index.of_steps() if per_step else index.of_sequences()
@@ -174,9 +174,9 @@ def _run_layer(
     key: PRNGKey | None,
     index: DropoutIndex | None,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
-    """One layer over a time-major window; of a tied cell the inner one, its sites as rows."""
-    if cell.tied is not None:
-        inner, num_sites, features = cell.tied
+    """One layer over a time-major window; of a sitewise cell the inner one, its sites as rows."""
+    if cell.sitewise is not None:
+        inner, num_sites, features = cell.sitewise
         rows = features(params, lookup_inputs(inputs))
         rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
         state, initial_state = fold_sites((state, initial_state), num_sites)

@@ -1,7 +1,7 @@
 """Sampling from a model."""
 
 from grnn_jax.sampling.ancestral import Samples, extend, sample, stream
-from grnn_jax.sampling.automaton import Automaton, lift, stop_sequences
+from grnn_jax.sampling.automaton import Automaton, automaton_over_tokens, stop_sequences
 from grnn_jax.sampling.beam_search import Beams, beam_search
 from grnn_jax.sampling.constrained import ConstrainedSamples, sample_masked
 from grnn_jax.sampling.constraint import (
@@ -46,7 +46,7 @@ __all__ = [
     "fork",
     "from_arrays",
     "length_statistics",
-    "lift",
+    "automaton_over_tokens",
     "make_constraint",
     "make_sharded_sample",
     "sample",

@@ -1,23 +1,13 @@
 """Ancestral sampling: draw x_{t+1} from p(· | x_≤t), feed it back, repeat."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import (
-    AnyArray,
-    Array,
-    Bool,
-    Callable,
-    Float,
-    Int,
-    Params,
-    PRNGKey,
-    PyTree,
-)
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
 from grnn_jax.sampling.settings import Setting, check_counts, make_settings

@@ -71,7 +71,9 @@ def stop_sequences(sequences: Sequence[Sequence[int]], num_classes: int) -> Auto
     return Automaton(jnp.asarray(table), jnp.asarray(accepting))
 
 
-def lift(automaton: Automaton, spellings: Sequence[Sequence[int] | None]) -> Automaton:
+def automaton_over_tokens(
+    automaton: Automaton, spellings: Sequence[Sequence[int] | None]
+) -> Automaton:
     """The automaton over tokens, given one over the symbols that tokens are spelled with.
 
     Args:

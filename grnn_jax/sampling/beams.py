@@ -1,11 +1,12 @@
 """What the searches over beams share: sequences that grow side by side, and their tables."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Callable, Float, Int, Params, PyTree
+from grnn_jax.array_types import Array, Bool, Float, Int, Params, PyTree
 from grnn_jax.model import Carry, Model
 
 

@@ -16,12 +16,13 @@ Three methods, which sample from different distributions:
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Callable, Float, Int, Params, PRNGKey
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey
 from grnn_jax.model import Carry, Model
 from grnn_jax.sampling.beams import (
     History,

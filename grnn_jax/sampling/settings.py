@@ -1,12 +1,13 @@
 """What a request asks of the sampler beside the number and length of its sequences."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Callable, Float, Int, PyTree
+from grnn_jax.array_types import AnyArray, Array, Float, Int, PyTree
 from grnn_jax.distributions.composition import sample_options
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton

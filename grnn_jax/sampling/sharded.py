@@ -1,5 +1,6 @@
 """Sampling on several devices: each draws its part of the sequences, without waiting for others."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,17 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
-from grnn_jax.array_types import (
-    AnyArray,
-    Array,
-    Bool,
-    Callable,
-    Float,
-    Int,
-    Params,
-    PRNGKey,
-    PyTree,
-)
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
 from grnn_jax.sampling.ancestral import sample
 from grnn_jax.sampling.refill import sample_many

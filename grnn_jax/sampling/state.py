@@ -1,22 +1,13 @@
 """The state of sequences that are being drawn, and the one step that draws their next event."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import (
-    AnyArray,
-    Array,
-    Bool,
-    Callable,
-    Float,
-    Int,
-    Params,
-    PRNGKey,
-    PyTree,
-)
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.likelihood import check_tokens, event_log_probs
 from grnn_jax.model import Carry, Model

@@ -1,9 +1,9 @@
 """The directory of a run: its configuration, its codec, its data, and the model they describe."""
 
-from grnn_jax.workdir.build import build_model, choices, is_tied, validate
-from grnn_jax.workdir.lock import held
+from grnn_jax.workdir.build import build_model, choices, is_sitewise, validate
+from grnn_jax.workdir.lock import workdir_lock
 from grnn_jax.workdir.run import (
-    Opened,
+    LoadedWorkdir,
     Run,
     data_settings,
     load_run,
@@ -13,13 +13,13 @@ from grnn_jax.workdir.run import (
 )
 
 __all__ = [
-    "Opened",
+    "LoadedWorkdir",
     "Run",
     "build_model",
     "choices",
     "data_settings",
-    "held",
-    "is_tied",
+    "workdir_lock",
+    "is_sitewise",
     "load_run",
     "load_run_data",
     "open_workdir",

@@ -1,13 +1,13 @@
 """From a configuration to the model that it describes, by the registries of the package."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
 from grnn_jax import cells, distributions, recurrence
 from grnn_jax import config as config_lib
-from grnn_jax.array_types import Array, Callable
+from grnn_jax.array_types import Array
 from grnn_jax.config import FIELDS, Config
 from grnn_jax.data import SEQUENCE_FORMATS, Codec, EventType
 from grnn_jax.distributions import Distribution, Family
@@ -175,7 +175,7 @@ def build_distribution(config: Config, codec: Codec) -> Distribution:
 
 
 def _num_sites(config: Config, codec: Codec) -> int:
-    """The sites of a tied cell: one for each bit of an event."""
+    """The sites of a sitewise cell: one for each bit of an event."""
     types = codec.event_type
     if isinstance(types, dict) or types.kind != "bits" or codec.wraps_end:
         what = "an event with fields" if isinstance(types, dict) else f"an event of {types.kind}"
@@ -186,8 +186,8 @@ def _num_sites(config: Config, codec: Codec) -> int:
     return types.arguments[0]
 
 
-def is_tied(cell: str) -> bool:
-    """Whether the cell of this name is tied over sites; False for a name that there is not."""
+def is_sitewise(cell: str) -> bool:
+    """Whether the cell of this name is shared over sites; False for a name that there is not."""
     make = cells.CELLS.get(cell)
     return make is not None and "num_sites" in inspect.signature(make).parameters
 
@@ -209,12 +209,12 @@ def build_model(config: Config, codec: Codec) -> Model:
     c, dtype = config, jnp.dtype(config.dtype)
     values = vars(c) | {"dtype": dtype}
     options = {name: values[name] for name in _cell_options(c.cell)}
-    if is_tied(c.cell):
+    if is_sitewise(c.cell):
         options["num_sites"] = _num_sites(config, codec)
     try:
         layers = [cells.CELLS[c.cell](**options) for _ in range(c.num_layers)]
-        if c.zoneout and layers[0].tied is not None:
-            raise InputError(f"--zoneout needs a cell that is not tied, got --cell={c.cell}")
+        if c.zoneout and layers[0].sitewise is not None:
+            raise InputError(f"--zoneout needs a cell that is not sitewise, got --cell={c.cell}")
         if c.zoneout:
             layers = [cells.zoneout(layer, c.zoneout) for layer in layers]
         cell = cells.stack(

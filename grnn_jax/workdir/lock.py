@@ -31,7 +31,7 @@ def make_workdir(workdir: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
+def workdir_lock(workdir: Path) -> Iterator[None]:
     """Keeps other processes from training in a workdir; the system lets go when this one ends.
 
     Args:

@@ -31,7 +31,7 @@ ONLY_IN_TRAINING = {
 """Settings of a model that leave the meaning of its parameters as it is."""
 
 
-class Opened(NamedTuple):
+class LoadedWorkdir(NamedTuple):
     """A workdir whose settings and data are known to be good.
 
     Attributes:
@@ -188,7 +188,7 @@ def _codec_to_start_with(config: Config) -> Codec:
     return _read_codec(Path(config.start_from), "start_from")
 
 
-def open_workdir(config: Config, workdir: Path) -> Opened:
+def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
     """Loads the data of a run, new or begun earlier.
 
     Args:
@@ -227,7 +227,7 @@ def open_workdir(config: Config, workdir: Path) -> Opened:
             _write(workdir / CONFIG_FILE, to_json(config))
             remove_others(splits.folder, unfinished=jax.process_count() == 1)
 
-    return Opened(splits, splits.codec, commit)
+    return LoadedWorkdir(splits, splits.codec, commit)
 
 
 def read_config(workdir: str | os.PathLike[str], argument: str = "workdir") -> Config:

@@ -112,7 +112,7 @@ def config(tmp_path_factory):
 def test_the_flag_builds_and_trains(config, name):
     config = dataclasses.replace(config, cell=name)
     codec, events = build_codec("chars", ["an old cat"]), np.arange(10).reshape(2, 5) % 7
-    if name.startswith("tied"):
+    if name.startswith("sitewise"):
         config = dataclasses.replace(config, format="pianoroll", hidden_size=88)
         codec, events = PianorollCodec(), np.eye(88, dtype=np.uint8)[20 + 3 * events]
     model = workdir.build_model(config, codec)

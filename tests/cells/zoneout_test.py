@@ -145,6 +145,6 @@ def test_the_flag_acts_in_training_alone(tmp_path):
     assert len({round(float(loss), 6) for loss in (scored, *trained)}) == 3
 
 
-def test_a_tied_cell_is_refused():
-    with pytest.raises(ValueError, match="cell must not be tied"):
-        cells.zoneout(cells.tied_lstm(6, num_sites=3), 0.1)
+def test_a_sitewise_cell_is_refused():
+    with pytest.raises(ValueError, match="cell must not be sitewise"):
+        cells.zoneout(cells.sitewise_lstm(6, num_sites=3), 0.1)

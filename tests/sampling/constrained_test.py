@@ -20,7 +20,9 @@ LENGTH = 5
 def setting():
     """A model whose sequences end; the constraint, its sequences, their probabilities."""
     model, params = enumerable.make(4, end=3, seed=3, scale=0.5)
-    automaton = sampling.lift(sampling.compile_regex(PATTERN, "abc"), [[0], [1], [2], None])
+    automaton = sampling.automaton_over_tokens(
+        sampling.compile_regex(PATTERN, "abc"), [[0], [1], [2], None]
+    )
     constraint = sampling.make_constraint(model, automaton, LENGTH)
     words = [
         word
@@ -250,8 +252,8 @@ def test_a_prefix_comes_before_the_constraint():
 def test_tokens_of_several_symbols_and_impossible_constraints():
     spellings = ["ab", "a", "", "cc", None]
     symbols = sampling.compile_regex("(ab|c)+", "abc")
-    lifted = sampling.lift(symbols, [s and ["abc".index(c) for c in s] for s in spellings[:2]]
-                           + [[], [2, 2], None])  # fmt: skip
+    spelled = [[0, 1], [0], [], [2, 2], None]
+    lifted = sampling.automaton_over_tokens(symbols, spelled)
     for word in ([0], [3, 0], [1], [0, 2], [4], [0, 4], [2]):
         state = 0
         for token in word:

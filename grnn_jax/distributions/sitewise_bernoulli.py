@@ -1,10 +1,12 @@
-"""Independent bits with output weights tied across sites, for cells tied over the same sites."""
+"""Independent bits with output weights shared across sites, for sitewise cells."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import Array, Callable, DType, Float, Params, PRNGKey
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.cells.products import dense
 from grnn_jax.cells.sites import neighbour_kernel, see_neighbours
 from grnn_jax.distributions.base import Distribution
@@ -14,7 +16,7 @@ PERIOD = 12
 """Classes of distances that sites see the sums over: semitones of an octave."""
 
 
-def tied_bernoulli(
+def sitewise_bernoulli(
     size: int,
     *,
     mean: float = 0.5,
@@ -46,7 +48,7 @@ def tied_bernoulli(
 
     Raises:
         ValueError: for a number out of range; from `init`, for a hidden size that is not that of N
-            sites. `make_model` names a cell that is not tied over N sites.
+            sites. `make_model` names a cell that is not shared over N sites.
 
     Reference: D. D. Johnson, "Generating polyphonic music using tied parallel networks",
     EvoMUSART 2017.

@@ -1,4 +1,4 @@
-"""Bits of which each depends on those below it, with weights tied across sites."""
+"""Bits of which each depends on those below it, with weights shared across sites."""
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from grnn_jax.distributions.bits import (
     initial_bias,
 )
 from grnn_jax.distributions.chunked import cut_in_time
-from grnn_jax.distributions.tied_bernoulli import PERIOD, site_units, split_sites, window_kernel
+from grnn_jax.distributions.sitewise_bernoulli import PERIOD, site_units, split_sites, window_kernel
 
 
-def tied_nade(
+def sitewise_nade(
     size: int,
     *,
     mean: float = 0.5,
@@ -46,7 +46,7 @@ def tied_nade(
         nade_hidden_size: U, units of each site.
         window: see above.
         site_bias: learns a bias b_n of each site.
-        with_input: see above, and `tied_bernoulli`.
+        with_input: see above, and `sitewise_bernoulli`.
         dtype: compute dtype of the products; logits and log-probabilities are float32.
 
     Returns:
@@ -55,7 +55,7 @@ def tied_nade(
         each bit in turn, which need not be the likeliest event.
 
     Raises:
-        ValueError: as `tied_bernoulli`.
+        ValueError: as `sitewise_bernoulli`.
 
     References: D. D. Johnson, "Generating polyphonic music using tied parallel networks",
     EvoMUSART 2017; H. Larochelle, I. Murray, "The neural autoregressive distribution estimator",

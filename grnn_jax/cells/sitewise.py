@@ -1,10 +1,10 @@
-"""Cells whose weights are tied across sites, such as the keys of a piano (Johnson 2017)."""
+"""Cells whose weights are shared across sites, such as the keys of a piano (Johnson 2017)."""
 
 import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
-from grnn_jax.cells.base import Cell, Tied
+from grnn_jax.cells.base import Cell, Sitewise
 from grnn_jax.cells.gru import gru
 from grnn_jax.cells.lstm import lstm
 from grnn_jax.cells.sites import (
@@ -17,7 +17,7 @@ from grnn_jax.cells.sites import (
 SITE_KERNEL = "site_kernel"
 
 
-def tied(
+def sitewise(
     cell: Cell,
     num_sites: int = 1,
     *,
@@ -53,12 +53,12 @@ def tied(
 
     Returns:
         The cell; hidden_size is N·D, sites side by side in every array, its parameters are the
-        inner cell's, and k [2N-1, C] as "site_kernel". The structure `tied` lets engines run the
-        inner cell on B·N rows.
+        inner cell's, and k [2N-1, C] as "site_kernel". The structure `sitewise` lets engines run
+        the inner cell on B·N rows.
 
     Raises:
-        ValueError: for a number out of range, a tied or a layered cell; from `init`, for an input
-            size that is not a multiple of N.
+        ValueError: for a number out of range, a sitewise or a layered cell; from `init`, for an
+            input size that is not a multiple of N.
 
     Reference: D. D. Johnson, "Generating polyphonic music using tied parallel networks",
     EvoMUSART 2017.
@@ -71,8 +71,8 @@ def tied(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    if cell.tied is not None or cell.layered is not None:
-        raise ValueError("cell must be a single cell of one site, got a tied cell or a stack")
+    if cell.sitewise is not None or cell.layered is not None:
+        raise ValueError("cell must be a single cell of one site, got a sitewise cell or a stack")
     offsets = range(-input_window, input_window + 1)
     kernel = neighbour_kernel(num_sites, offsets, period)
     positions = position_features(num_sites, num_positions)
@@ -94,7 +94,7 @@ def tied(
     def init(key: PRNGKey, input_size: int) -> Params:
         if input_size < 1 or input_size % num_sites:
             raise ValueError(
-                f"the input size of a tied cell must be a multiple of num_sites={num_sites}, "
+                f"the input size of a sitewise cell must be a multiple of num_sites={num_sites}, "
                 f"got {input_size}"
             )
         channels = input_size // num_sites
@@ -123,7 +123,7 @@ def tied(
         project,
         step,
         num_sites * cell.hidden_size,
-        tied=Tied(cell, num_sites, features),
+        sitewise=Sitewise(cell, num_sites, features),
     )
 
 
@@ -141,7 +141,7 @@ def unfold_sites(tree: PyTree, num_sites: int) -> PyTree:
     )
 
 
-def tied_lstm(
+def sitewise_lstm(
     hidden_size: int,
     *,
     num_sites: int = 1,
@@ -151,11 +151,11 @@ def tied_lstm(
     learned_initial_state: bool = False,
     dtype: DType = jnp.float32,
 ) -> Cell:
-    """One LSTM for all sites, hidden_size / num_sites units each; see `tied` and `lstm`.
+    """One LSTM for all sites, hidden_size / num_sites units each; see `sitewise` and `lstm`.
 
     With one site it is the LSTM itself, for inputs of more than one number.
     """
-    return tied(
+    return sitewise(
         lstm(
             _site_units(hidden_size, num_sites),
             forget_bias=forget_bias,
@@ -169,7 +169,7 @@ def tied_lstm(
     )
 
 
-def tied_gru(
+def sitewise_gru(
     hidden_size: int,
     *,
     num_sites: int = 1,
@@ -178,11 +178,11 @@ def tied_gru(
     learned_initial_state: bool = False,
     dtype: DType = jnp.float32,
 ) -> Cell:
-    """One GRU for all sites, hidden_size / num_sites units each; see `tied` and `gru`.
+    """One GRU for all sites, hidden_size / num_sites units each; see `sitewise` and `gru`.
 
     With one site it is the GRU itself, for inputs of more than one number.
     """
-    return tied(
+    return sitewise(
         gru(
             _site_units(hidden_size, num_sites),
             learned_initial_state=learned_initial_state,
@@ -201,7 +201,7 @@ def _site_units(hidden_size: int, num_sites: int) -> int:
         raise ValueError(f"num_sites must be at least 1, got {num_sites}")
     if hidden_size < 1 or hidden_size % num_sites:
         raise ValueError(
-            f"hidden_size of a tied cell must be a multiple of its {num_sites} sites, "
+            f"hidden_size of a sitewise cell must be a multiple of its {num_sites} sites, "
             f"got {hidden_size}"
         )
     return hidden_size // num_sites

@@ -1,7 +1,7 @@
-r"""Times one training step of models that are tied across the 88 keys of a piano roll, on a CPU.
+r"""Times one training step of models that are shared across the 88 keys of a piano roll, on a CPU.
 
-    python benchmarks/tied_step.py --output=tied_step.json
-    python benchmarks/tied_step.py --cells=tied_gru --layers=1,2,3 --units=64 --devices=2
+    python benchmarks/sitewise_step.py --output=sitewise_step.json
+    python benchmarks/sitewise_step.py --cells=sitewise_gru --layers=1,2,3 --units=64 --devices=2
 
 The step is the trainer's (`training.make_train_step`: loss over a window, gradient, AdamW, moving
 average) for random piano rolls in which each key sounds with probability 0.05. All variants are
@@ -22,17 +22,19 @@ from grnn_jax.config import Config
 from grnn_jax.data.batch import Batch
 from grnn_jax.data.pianoroll import NUM_KEYS, PianorollCodec
 from grnn_jax.optimizer import make_optimizer
-from grnn_jax.sharding import batch_sharding, make_mesh, num_cores, place, replicated
+from grnn_jax.sharding import batch_sharding, make_mesh, num_cores, put_on_mesh, replicated
 from grnn_jax.training import init_train_state, make_train_step, train_state_shardings
 from grnn_jax.workdir import build_model
 
-CELLS = flags.DEFINE_list("cells", ["tied_gru", "tied_lstm"], "Cells: tied_gru, tied_lstm.")
+CELLS = flags.DEFINE_list(
+    "cells", ["sitewise_gru", "sitewise_lstm"], "Cells: sitewise_gru, sitewise_lstm."
+)
 LAYERS = flags.DEFINE_list("layers", ["1", "2", "3"], "Recurrent layers.")
 UNITS = flags.DEFINE_list("units", ["64", "96"], "Units of a layer at each key.")
 DEVICES = flags.DEFINE_list("devices", ["1", "2"], "CPU devices that share the rows.")
 DTYPES = flags.DEFINE_list("dtypes", ["bfloat16"], "Compute dtypes: float32, bfloat16.")
 DISTRIBUTION = flags.DEFINE_enum(
-    "distribution", "tied_bernoulli", ["tied_bernoulli", "tied_nade"], "Output family."
+    "distribution", "sitewise_bernoulli", ["sitewise_bernoulli", "sitewise_nade"], "Output family."
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pieces B in a batch.", lower_bound=1)
 LENGTH = flags.DEFINE_integer("length", 64, "Frames T of a window.", lower_bound=1)
@@ -47,7 +49,9 @@ for _name in ("layers", "units", "devices"):
         "must be positive integers",
     )
 flags.register_validator(
-    "cells", lambda v: v and set(v) <= {"tied_gru", "tied_lstm"}, "must name tied_gru, tied_lstm"
+    "cells",
+    lambda v: v and set(v) <= {"sitewise_gru", "sitewise_lstm"},
+    "must name sitewise_gru, sitewise_lstm",
 )
 flags.register_validator(
     "dtypes", lambda v: v and set(v) <= {"float32", "bfloat16"}, "must name float32, bfloat16"
@@ -100,7 +104,7 @@ def build(variant: Variant) -> Callable[[], float]:
         donate_argnums=0,
         out_shardings=(shardings, replicated(mesh)),
     )
-    state = place(init_train_state(model, optimizer, config), shardings)
+    state = put_on_mesh(init_train_state(model, optimizer, config), shardings)
     batch = jax.device_put(random_batch(), batch_sharding(mesh))
 
     def run() -> float:

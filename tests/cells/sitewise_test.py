@@ -1,4 +1,4 @@
-"""Tied cells: a NumPy loop over sites, engines, transposition, what cannot be tied."""
+"""Sitewise cells: a NumPy loop over sites, engines, transposition, what cannot be sitewise."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,9 @@ def test_equals_a_numpy_loop_and_finite_differences(name, channels, num_position
     window, period = 2, 4
     with jax.enable_x64(True):
         inner = cells.CELLS[name](D, learned_initial_state=True)
-        cell = cells.tied(inner, N, input_window=window, period=period, num_positions=num_positions)
+        cell = cells.sitewise(
+            inner, N, input_window=window, period=period, num_positions=num_positions
+        )
         assert cell.hidden_size == N * D
         params = perturb(cell.init(jax.random.key(0), N * channels), dtype=jnp.float64)
         rng = np.random.default_rng(1)
@@ -84,11 +86,11 @@ def test_equals_a_numpy_loop_and_finite_differences(name, channels, num_position
 
 
 def make_stack(recurrent_dropout=0.0):
-    layers = [cells.tied_lstm(N * D, num_sites=N, input_window=3, num_positions=1)] * 2
+    layers = [cells.sitewise_lstm(N * D, num_sites=N, input_window=3, num_positions=1)] * 2
     return cells.stack(layers, residual=True, recurrent_dropout=recurrent_dropout)
 
 
-@pytest.mark.parametrize("make", [make_stack, lambda: cells.tied(cells.min_gru(D), N)])
+@pytest.mark.parametrize("make", [make_stack, lambda: cells.sitewise(cells.min_gru(D), N)])
 def test_every_engine_equals_the_steps(make):
     """With resets and a state of before, in value and gradient, in chunks too."""
     cell = make()
@@ -137,7 +139,7 @@ def test_commutes_with_transposition_away_from_the_edges():
     low[:, :, notes] = rng.integers(0, 2, (1, T, len(notes)))
     high = np.roll(low, 5, axis=-1)
     for num_positions in (0, 3):
-        cell = cells.tied(cells.gru(D), size, input_window=4, num_positions=num_positions)
+        cell = cells.sitewise(cells.gru(D), size, input_window=4, num_positions=num_positions)
         params = perturb(cell.init(jax.random.key(0), size))
         state = cell.initial_state(params, 1)
         outputs = [
@@ -152,7 +154,7 @@ def test_commutes_with_transposition_away_from_the_edges():
 def test_upper_layers_see_the_sites_around_by_distance():
     """A note reaches as far as the window and the kernel do, and as if all were transposed."""
     size, window, reach = 40, 2, 3
-    layer = cells.tied(cells.gru(D), size, input_window=window, period=0)
+    layer = cells.sitewise(cells.gru(D), size, input_window=window, period=0)
     stack = cells.stack([layer, layer])
     params = stack.init(jax.random.key(0), size)
     kernel = params["layer_1"]["site_kernel"]
@@ -188,13 +190,19 @@ def test_dropout_of_recurrent_weights_reaches_the_inner_cell():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: cells.tied(cells.gru(2), 0), "num_sites must be at least 1, got 0"),
-        (lambda: cells.tied(cells.gru(2), 3, input_window=-1), "input_window must be at least 0"),
-        (lambda: cells.tied(make_stack(), 3), "a single cell of one site, got a tied cell or a st"),
-        (lambda: cells.tied_lstm(256, num_sites=88), "a multiple of its 88 sites, got 256"),
+        (lambda: cells.sitewise(cells.gru(2), 0), "num_sites must be at least 1, got 0"),
         (
-            lambda: cells.tied_gru(6, num_sites=3).init(jax.random.key(0), 4),
-            "input size of a tied cell must be a multiple of num_sites=3, got 4",
+            lambda: cells.sitewise(cells.gru(2), 3, input_window=-1),
+            "input_window must be at least 0",
+        ),
+        (
+            lambda: cells.sitewise(make_stack(), 3),
+            "a single cell of one site, got a sitewise cell or a st",
+        ),
+        (lambda: cells.sitewise_lstm(256, num_sites=88), "a multiple of its 88 sites, got 256"),
+        (
+            lambda: cells.sitewise_gru(6, num_sites=3).init(jax.random.key(0), 4),
+            "input size of a sitewise cell must be a multiple of num_sites=3, got 4",
         ),
     ],
 )

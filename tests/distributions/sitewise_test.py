@@ -1,4 +1,4 @@
-"""Bits tied across sites: loops in NumPy float64, enumeration, samples, transposition, errors."""
+"""Bits shared across sites: loops in NumPy float64, enumeration, samples, transposition, errors."""
 
 import functools
 import itertools
@@ -15,13 +15,13 @@ from grnn_jax import cells, distributions
 
 N, D, U, WINDOW, COUNT = 5, 2, 3, 2, 20_000
 CASES = {
-    "bernoulli": (distributions.tied_bernoulli, {}),
+    "bernoulli": (distributions.sitewise_bernoulli, {}),
     "bernoulli_with_input": (
-        distributions.tied_bernoulli,
+        distributions.sitewise_bernoulli,
         {"site_bias": True, "with_input": True},
     ),
-    "nade": (distributions.tied_nade, {"nade_hidden_size": U, "site_bias": True}),
-    "nade_with_input": (distributions.tied_nade, {"nade_hidden_size": U, "with_input": True}),
+    "nade": (distributions.sitewise_nade, {"nade_hidden_size": U, "site_bias": True}),
+    "nade_with_input": (distributions.sitewise_nade, {"nade_hidden_size": U, "with_input": True}),
 }
 cases = pytest.mark.parametrize("name", CASES)
 
@@ -156,13 +156,13 @@ def test_extremes_are_finite(name):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
 
 
-@pytest.mark.parametrize("family", ["tied_bernoulli", "tied_nade"])
+@pytest.mark.parametrize("family", ["sitewise_bernoulli", "sitewise_nade"])
 def test_the_model_scores_its_samples_and_every_key_alike(family):
     """Without positions and biases a tune moved by semitones meets the same probabilities."""
     size = 30
     make = distributions.DISTRIBUTIONS[family].make
     model = grnn_jax.make_model(
-        cells.stack([cells.tied_lstm(size * D, num_sites=size, input_window=3)]),
+        cells.stack([cells.sitewise_lstm(size * D, num_sites=size, input_window=3)]),
         make(size, mean=0.1, window=3, site_bias=True, with_input=True),
         skip_input=True,
     )
@@ -191,19 +191,19 @@ def test_the_model_scores_its_samples_and_every_key_alike(family):
     assert np.ptp(found) > 0.1
 
 
-def test_only_a_cell_tied_over_the_same_sites_will_do():
-    bits = distributions.tied_bernoulli(4)
+def test_only_a_cell_sitewise_over_the_same_sites_will_do():
+    bits = distributions.sitewise_bernoulli(4)
     for cell, found in (
         (cells.lstm(8), "none"),
-        (cells.stack([cells.tied_gru(6, num_sites=3)]), "3 sites"),
+        (cells.stack([cells.sitewise_gru(6, num_sites=3)]), "3 sites"),
     ):
-        with pytest.raises(ValueError, match=rf"tied over 4 sites needs a cell .* got {found}"):
+        with pytest.raises(ValueError, match=rf"shared over 4 sites needs a cell .* got {found}"):
             grnn_jax.make_model(cell, bits)
     message = "that of 4 sites and an input of 4, a multiple of 4, got"
     for size in (10, 4):
         with pytest.raises(ValueError, match=f"{message} {size}"):
-            distributions.tied_nade(4, with_input=True).init(jax.random.key(0), size)
+            distributions.sitewise_nade(4, with_input=True).init(jax.random.key(0), size)
     with pytest.raises(ValueError, match="window must be at least 0, got -1"):
-        distributions.tied_nade(4, window=-1)
+        distributions.sitewise_nade(4, window=-1)
     with pytest.raises(ValueError, match="nade_hidden_size must be at least 1, got 0"):
-        distributions.tied_nade(4, nade_hidden_size=0)
+        distributions.sitewise_nade(4, nade_hidden_size=0)
