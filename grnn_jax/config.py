@@ -18,6 +18,15 @@ SPLITS = ("train", "valid", "test")
 # Random keys take 32 bits of a seed: greater ones would repeat the runs of smaller ones.
 MAX_SEED = 2**32 - 1
 
+FORMAT_VERSION = 2
+"""Version of `config.json`; a file that does not say is of version 1. 2 renamed what `RENAMED` lists."""
+
+RENAMED = {
+    "cell": {"tied_gru": "sitewise_gru", "tied_lstm": "sitewise_lstm"},
+    "distribution": {"tied_bernoulli": "sitewise_bernoulli", "tied_nade": "sitewise_nade"},
+}
+"""Values of settings that have another name today: setting, old name, new name."""
+
 
 def _setting(
     default: Any,
@@ -232,15 +241,45 @@ def differences(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
     return found
 
 
+def rename(setting: str, value: str) -> str:
+    """The value of a setting under the names of today.
+
+    Args:
+        setting: name of a setting.
+        value: its value, which may be field=name,field=name as that of `distribution`.
+
+    Returns:
+        The value, old names replaced as `RENAMED` says.
+    """
+    names = RENAMED.get(setting, {})
+    parts = [part.rpartition("=") for part in value.split(",")]
+    return ",".join(field + equals + names.get(name.strip(), name) for field, equals, name in parts)
+
+
 def to_json(config: Config) -> str:
     """The configuration as the text of `config.json`: one object, one setting a line."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    values = {"format_version": FORMAT_VERSION} | dataclasses.asdict(config)
+    return json.dumps(values, indent=2) + "\n"
+
+
+def _format_version(values: dict[str, Any], source: str) -> int:
+    """Takes the version out of what a config.json holds."""
+    version = values.pop("format_version", 1)
+    if type(version) is not int or version < 1:
+        raise InputError(f"{source}: format_version must be an integer from 1, got {version!r}")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{source}: format_version must be at most {FORMAT_VERSION}, got {version}; a newer "
+            "version of grnn_jax wrote it, and can read it"
+        )
+    return version
 
 
 def from_json(text: str, source: str = "config.json") -> Config:
     """Reads what `to_json` wrote.
 
-    A setting that the text lacks takes its default: it was added after the run began.
+    A setting that the text lacks takes its default: it was added after the run began. What had
+    another name in an earlier version is renamed.
 
     Args:
         text: JSON object.
@@ -250,7 +289,8 @@ def from_json(text: str, source: str = "config.json") -> Config:
         The configuration, checked.
 
     Raises:
-        InputError: the text is no JSON object, or holds a setting that this version does not know.
+        InputError: the text is no JSON object, is of a newer version, or holds a setting that this
+            version does not know.
     """
     try:
         values = json.loads(text)
@@ -258,6 +298,7 @@ def from_json(text: str, source: str = "config.json") -> Config:
         raise InputError(f"{source}: not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{source}: expected a JSON object, got {type(values).__name__}")
+    version = _format_version(values, source)
     unknown = sorted(set(values) - set(FIELDS))
     if unknown:
         raise InputError(
@@ -266,6 +307,8 @@ def from_json(text: str, source: str = "config.json") -> Config:
     for name, value in values.items():
         if type(FIELDS[name].default) is float and type(value) is int:
             values[name] = float(value)
+        if version < 2 and name in RENAMED and isinstance(value, str):
+            values[name] = rename(name, value)
     config = Config(**values)
     validate(config)
     return config

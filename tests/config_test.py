@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from grnn_jax.config import FIELDS, SECTIONS, Config, differences, from_json, to_json, validate
+from grnn_jax.config import (
+    FIELDS,
+    FORMAT_VERSION,
+    SECTIONS,
+    Config,
+    differences,
+    from_json,
+    to_json,
+    validate,
+)
 from grnn_jax.errors import InputError
 
 
@@ -68,6 +77,42 @@ def test_json_of_another_version():
         from_json("[]")
     with pytest.raises(InputError, match="--hidden_size"):
         from_json('{"hidden_size": -1}')
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"cell": "tied_lstm"}, {"cell": "sitewise_lstm"}),
+        ({"cell": "tied_gru"}, {"cell": "sitewise_gru"}),
+        ({"distribution": "tied_nade"}, {"distribution": "sitewise_nade"}),
+        (
+            {"distribution": "notes = tied_bernoulli,tied_nade=nade"},
+            {"distribution": "notes =sitewise_bernoulli,tied_nade=nade"},
+        ),
+        ({"data": "tied_nade", "tied_embeddings": True}, {}),
+    ],
+)
+def test_names_of_format_version_1(old, new):
+    values = json.loads(to_json(Config(**old)))
+    assert values.pop("format_version") == FORMAT_VERSION == 2
+    assert from_json(json.dumps(values)) == Config(**old | new)
+    assert from_json(json.dumps({"format_version": 1} | values)) == Config(**old | new)
+    # A cell of a user's own may have such a name today.
+    assert from_json(json.dumps({"format_version": 2} | values)) == Config(**old)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("3", "format_version must be at most 2, got 3; a newer version"),
+        ("0", "format_version must be an integer from 1, got 0"),
+        ('"2"', "format_version must be an integer from 1, got '2'"),
+        ("true", "format_version must be an integer from 1, got True"),
+    ],
+)
+def test_a_format_version_that_cannot_be_read(version, words):
+    with pytest.raises(InputError, match="W/config.json: " + words):
+        from_json(f'{{"format_version": {version}, "warp": 0.1}}', "W/config.json")
 
 
 def test_differences():
