@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from grnn_jax import cells, unroll
 from grnn_jax.array_types import DType
-from grnn_jax.cells.products import cast_kernel, dense, heads_einsum, outer_sums
+from grnn_jax.ops.products import cast_kernel, dense, heads_einsum, outer_sums
 
 PASSES = ("forward", "forward + backward")
 

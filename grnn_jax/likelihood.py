@@ -15,9 +15,10 @@ import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Carry, Model, token_table_with_start
-from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.ops.chunks import scan_chunks
+from grnn_jax.ops.lookup import lookup
 from grnn_jax.recurrence.dropout import dropout_index
-from grnn_jax.recurrence.tokens import Tokens, lookup
+from grnn_jax.recurrence.tokens import Tokens
 from grnn_jax.recurrence.unroll import run_window
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.recurrence.tokens import lookup
+from grnn_jax.ops.lookup import lookup
 
 
 class Carry(NamedTuple):

@@ -10,9 +10,9 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "grnn_jax"
 HOUSE = [
     ["errors", "array_types"],
     ["config"],
-    ["cells"],
+    ["ops"],
+    ["cells", "distributions"],
     ["recurrence"],
-    ["distributions"],
     ["model"],
     ["likelihood"],
     ["sampling"],
@@ -30,7 +30,7 @@ HOUSE = [
 ]
 """Top line first. Rooms of one line do not import each other."""
 
-MODEL_ROOMS = {"cells", "recurrence", "distributions", "model", "likelihood", "sampling"}
+MODEL_ROOMS = {"ops", "cells", "recurrence", "distributions", "model", "likelihood", "sampling"}
 IMPURE = {"data", "checkpoint", "monitor", "workdir", "scoring", "evaluation", "signals", "runner"}
 LEVEL = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
-from grnn_jax.cells.masks import EventIndex
+from grnn_jax.ops.masks import EventIndex
 
 RECURRENT_KERNEL = "recurrent_kernel"
 """Name of V in the parameters of every cell that has one."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Gated
-from grnn_jax.cells.products import dense, dense_gates, recurrent_product, split_gates
+from grnn_jax.ops.products import dense, dense_gates, recurrent_product, split_gates
 
 
 def recurrent_initializer(

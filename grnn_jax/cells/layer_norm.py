@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.cells.base import Cell
-from grnn_jax.cells.products import dense, split_gates
+from grnn_jax.ops.products import dense, split_gates
 
 EPSILON = 1e-5
 

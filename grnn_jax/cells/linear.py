@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell, Linear
-from grnn_jax.cells.products import dense, split_gates
+from grnn_jax.ops.products import dense, split_gates
 
 
 def linear_cell(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Inexact, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell, Linear
 from grnn_jax.cells.linear import linear_step
-from grnn_jax.cells.products import dense
+from grnn_jax.ops.products import dense
 
 SMALLEST_DRAW = 1e-6
 """Random numbers whose logarithm is taken keep away from 0."""

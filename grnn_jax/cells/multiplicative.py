@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell
-from grnn_jax.cells.products import dense
+from grnn_jax.ops.products import dense
 
 
 def multiplicative(cell: Cell, dtype: DType = jnp.float32) -> Cell:

@@ -7,7 +7,7 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, S
 from grnn_jax.cells.base import Cell, Sitewise
 from grnn_jax.cells.gru import gru
 from grnn_jax.cells.lstm import lstm
-from grnn_jax.cells.sites import (
+from grnn_jax.ops.sites import (
     mix_sites,
     neighbour_kernel,
     position_features,

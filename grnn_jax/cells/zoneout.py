@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import Cell
-from grnn_jax.cells.masks import EventIndex, event_mask
+from grnn_jax.ops.masks import EventIndex, event_mask
 
 
 def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import independent_bits, initial_bias
+from grnn_jax.ops.products import dense
 
 
 def bernoulli(size: int, *, mean: float = 0.5, dtype: DType = jnp.float32) -> Distribution:

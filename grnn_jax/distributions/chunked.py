@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from grnn_jax.array_types import Array, Params, PyTree
-from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.ops.chunks import scan_chunks
 
 NUMBERS_LIMIT = 2**25
 """Numbers held at once by a `log_prob` in each of its arrays; above it the window is cut."""

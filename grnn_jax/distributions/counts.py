@@ -9,8 +9,8 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from grnn_jax.array_types import AnyArray, Array, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
+from grnn_jax.ops.products import dense
 
 LOG_RATE_LIMIT = 20.0
 """Softly, |log(rate / mean)| stays below this."""

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.composition import (
     declare_options,
@@ -16,6 +15,7 @@ from grnn_jax.distributions.composition import (
     zero_where,
 )
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.products import dense
 
 
 def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distribution:

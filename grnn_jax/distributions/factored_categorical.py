@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.recurrence.tokens import lookup
+from grnn_jax.ops.lookup import lookup
+from grnn_jax.ops.products import dense
 
 
 def factored_categorical(

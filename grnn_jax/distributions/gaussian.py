@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.standardize import (
@@ -20,6 +19,7 @@ from grnn_jax.distributions.standardize import (
     init_layer,
     standardize,
 )
+from grnn_jax.ops.products import dense
 
 MAX_SCALE = 1e6
 """Softly, standard deviations of standardised values stay below this."""

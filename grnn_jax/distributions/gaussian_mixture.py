@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.gaussian import affine_layer, normal_log_prob
@@ -16,6 +15,7 @@ from grnn_jax.distributions.standardize import (
     standardize,
 )
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.products import dense
 
 
 def gaussian_mixture(

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.standardize import LARGEST, bounded, column, init_layer
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.products import dense
 
 MIN_SCALE = 0.02
 """Softly, the smallest scale s of a component, in levels; the largest is the number of levels."""

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, UInt8
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import bit_log_probs, bits_distribution, draw_bits, initial_bias
 from grnn_jax.distributions.chunked import cut_in_time
+from grnn_jax.ops.products import dense
 
 ACTIVATIONS_LIMIT = 2**22
 """Hidden activations held at once by `log_prob`; above it the window is cut in time."""

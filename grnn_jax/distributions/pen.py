@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
 from grnn_jax.distributions.standardize import init_layer
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.products import dense
 
 NUM_PEN_STATES = 3
 END_OF_DRAWING = 2

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
-from grnn_jax.cells.products import dense
-from grnn_jax.cells.sites import neighbour_kernel, see_neighbours
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import independent_bits, initial_bias
+from grnn_jax.ops.products import dense
+from grnn_jax.ops.sites import neighbour_kernel, see_neighbours
 
 PERIOD = 12
 """Classes of distances that sites see the sums over: semitones of an octave."""

@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, UInt8
-from grnn_jax.cells.products import dense
-from grnn_jax.cells.sites import neighbour_kernel, see_neighbours
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import (
     bit_log_probs,
@@ -16,6 +14,8 @@ from grnn_jax.distributions.bits import (
 )
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.sitewise_bernoulli import PERIOD, site_units, split_sites, window_kernel
+from grnn_jax.ops.products import dense
+from grnn_jax.ops.sites import neighbour_kernel, see_neighbours
 
 
 def sitewise_nade(

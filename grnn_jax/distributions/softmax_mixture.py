@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT, categorical
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.products import dense
 
 
 def mixture_of_softmaxes(

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.gaussian import affine_layer
@@ -18,6 +17,7 @@ from grnn_jax.distributions.standardize import (
     init_layer,
     standardize,
 )
+from grnn_jax.ops.products import dense
 
 MIN_DEGREES, MAX_DEGREES = 2.01, 100.0
 """Range of the degrees of freedom: the variance is finite, and log Γ exact to 1e-4 in float32."""

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
-from grnn_jax.cells.products import dense
 from grnn_jax.distributions.base import Distribution
+from grnn_jax.ops.products import dense
 
 MEDIAN_LIMIT = 20.0
 """Softly, |log(median / scale)| of a component stays below this."""

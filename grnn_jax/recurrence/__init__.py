@@ -1,6 +1,6 @@
 """How a cell is run over time: one file per engine, one dispatcher."""
 
-from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.recurrence.engines import ENGINES, EngineChoice, explain_engine, supported_engines
 from grnn_jax.recurrence.newton import NewtonReport
 from grnn_jax.recurrence.newton_unroll import newton_unroll

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Int, PRNGKey
-from grnn_jax.cells.masks import EventIndex, event_mask
+from grnn_jax.ops.masks import EventIndex, event_mask
 
 
 class DropoutIndex(NamedTuple):

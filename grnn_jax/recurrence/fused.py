@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Params, PyTree, State
 from grnn_jax.cells.base import Cell, Gated
-from grnn_jax.cells.products import (
+from grnn_jax.ops.products import (
     cast_kernel,
     dense,
     heads_einsum,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Float, PyTree, State
 from grnn_jax.cells.base import Cell, Gated
-from grnn_jax.cells.products import cast_kernel, recurrent_product, split_gates
+from grnn_jax.ops.products import cast_kernel, recurrent_product, split_gates
 
 
 @functools.lru_cache(maxsize=256)

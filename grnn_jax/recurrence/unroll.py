@@ -7,7 +7,7 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, 
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.sitewise import fold_sites, unfold_sites
 from grnn_jax.cells.stack import apply_layer_norm, drop_recurrent_kernel
-from grnn_jax.recurrence.chunks import scan_chunks
+from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
 from grnn_jax.recurrence.tokens import (

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float
-from grnn_jax.cells.products import dense
+from grnn_jax.ops.products import dense
 
 
 def neighbour_kernel(

@@ -1,0 +1,1 @@
+"""Operations that every room below shares: products, lookups, chunked scans, masks, sites."""

@@ -1,0 +1,29 @@
+"""Rows of a table, with a gradient that suits the table's size."""
+
+import jax
+import jax.numpy as jnp
+
+from grnn_jax.array_types import Array, Float, Int
+
+ONE_HOT_LIMIT = 2**22
+"""Largest one-hot matrix (events · V) for which a lookup's gradient is a matmul."""
+
+
+@jax.custom_jvp
+def lookup(table: Float[Array, "V X"], indices: Int[Array, "..."]) -> Float[Array, "... X"]:
+    """`table[indices]`; its gradient for a small table is one matmul, else a scatter-add."""
+    return jnp.take(table, indices, axis=0, mode="clip")
+
+
+@lookup.defjvp
+def _lookup_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    table, indices = primals
+    d_table, _ = tangents
+    if indices.size * table.shape[0] <= ONE_HOT_LIMIT:
+        # One axis of events: the transpose is then one plain matmul, without transposed copies.
+        rows = jnp.clip(indices.reshape(-1), 0, table.shape[0] - 1)
+        one_hot = jax.nn.one_hot(rows, table.shape[0], dtype=d_table.dtype)
+        d_rows = (one_hot @ d_table).reshape(*indices.shape, table.shape[1])
+    else:
+        d_rows = jnp.take(d_table, indices, axis=0, mode="clip")
+    return lookup(table, indices), d_rows
