@@ -18,8 +18,8 @@ import numpy as np
 import timing
 from absl import app, flags, logging
 
+from grnn_jax.array_types import Batch
 from grnn_jax.config import Config
-from grnn_jax.data.batch import Batch
 from grnn_jax.data.pianoroll import NUM_KEYS, PianorollCodec
 from grnn_jax.optimizer import make_optimizer
 from grnn_jax.sharding import batch_sharding, make_mesh, num_cores, put_on_mesh, replicated

@@ -1,6 +1,7 @@
 """Generative recurrent networks in JAX: exact likelihoods, any cell, any output distribution."""
 
 from grnn_jax import cells, distributions, likelihood, sampling
+from grnn_jax.array_types import Batch
 from grnn_jax.cells import Cell, stack
 from grnn_jax.distributions import Distribution
 from grnn_jax.likelihood import event_log_probs, log_prob
@@ -18,6 +19,7 @@ from grnn_jax.sampling import Samples, sample, stream
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batch",
     "Carry",
     "Cell",
     "Distribution",

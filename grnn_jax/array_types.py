@@ -1,4 +1,4 @@
-"""Axis legend and array aliases used in every signature.
+"""Axis legend, array aliases and the batch: the types that every signature uses.
 
     B  batch          T  time            X  input features     H  hidden units
     n  heads          D  head width      G  gates              K  classes
@@ -7,7 +7,7 @@
 Public arrays are batch-major, [B, T, ...]. Log-probabilities are in nats.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,9 +27,31 @@ PRNGKey = Key[Array, ""]
 
 DType = Any
 
+
+class Batch(NamedTuple):
+    """A window of `T` steps from each of `B` streams, as NumPy or JAX arrays.
+
+    What the data pipeline yields and the likelihood consumes. Row `b` of the next batch goes on
+    where row `b` of this batch stopped, so that the recurrent state of every row can be carried
+    from window to window.
+
+    Attributes:
+        events: tokens [B, T], or an array [B, T, ...], or a dict of them.
+        mask: True where the event is scored; False for padding and for context, which is fed to
+            the network but not scored.
+        reset: True where a sequence starts: before this step the network returns to its initial
+            state and gets the start input instead of the previous event.
+    """
+
+    events: PyTree[AnyArray]
+    mask: Bool[AnyArray, "B T"]
+    reset: Bool[AnyArray, "B T"]
+
+
 __all__ = [
     "AnyArray",
     "Array",
+    "Batch",
     "Bool",
     "DType",
     "Float",

@@ -2,19 +2,18 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, PyTree
 
 from grnn_jax import likelihood
+from grnn_jax.array_types import Array, Batch, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.config import Config
-from grnn_jax.data.batch import Batch
-from grnn_jax.model import Model
+from grnn_jax.model import Carry, Model
 from grnn_jax.optimizer import has_updated
 from grnn_jax.sharding import (
     REPLICATED,
@@ -40,16 +39,19 @@ class TrainState:
         learning_rate_scale: product of the reductions on plateaus so far, a float32 scalar.
     """
 
-    step: Any
-    params: Any
-    opt_state: Any
-    key: Any
-    carry: Any
-    averaged_params: Any
-    learning_rate_scale: Any
+    step: Int[Array, ""]
+    params: Params
+    opt_state: optax.OptState
+    key: PRNGKey
+    carry: Carry
+    averaged_params: Params | None
+    learning_rate_scale: Float[Array, ""]
+
+    # The same tree also holds shapes and shardings, which no runtime checker would let pass.
+    __no_type_check__: ClassVar[bool] = True
 
     @property
-    def evaluated_params(self) -> PyTree:
+    def evaluated_params(self) -> Params:
         """The parameters that are evaluated and sampled from."""
         return self.params if self.averaged_params is None else self.averaged_params
 
@@ -102,7 +104,8 @@ def train_state_shardings(state: PyTree, mesh: Mesh, rules: Rules = REPLICATED) 
     Returns:
         A state with a sharding for each array.
     """
-    whole, split = replicated(mesh), batch_sharding(mesh)
+    whole: Any = replicated(mesh)
+    split = batch_sharding(mesh)
     return TrainState(
         step=whole,
         params=tree_shardings(state.params, mesh, rules),

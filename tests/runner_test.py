@@ -22,7 +22,7 @@ from grnn_jax.evaluation import evaluate
 from grnn_jax.monitor import Monitor, read_metrics
 from grnn_jax.runner import RunError, train
 from grnn_jax.signals import Signals
-from grnn_jax.workdir import data_settings, load_run
+from grnn_jax.workdir import data_settings, load_run, workdir_lock
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
 

@@ -18,7 +18,7 @@ import numpy as np
 
 import grnn_jax
 from grnn_jax import likelihood
-from grnn_jax.data.batch import Batch
+from grnn_jax.array_types import Batch
 from grnn_jax.sharding import (
     batch_sharding,
     make_mesh,

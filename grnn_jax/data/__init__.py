@@ -1,7 +1,7 @@
 """Data: codecs, corpora on disk, and the pipeline that yields batches. NumPy and grain only."""
 
+from grnn_jax.array_types import Batch
 from grnn_jax.data.augmentation import make_augmentation
-from grnn_jax.data.batch import Batch
 from grnn_jax.data.codec import Codec, EventType
 from grnn_jax.data.corpus import Corpus
 from grnn_jax.data.formats import (

@@ -9,9 +9,9 @@ import grain
 import numpy as np
 from jaxtyping import Integer
 
+from grnn_jax.array_types import Batch
 from grnn_jax.config import FORMATS
 from grnn_jax.data.augmentation import Augmentation
-from grnn_jax.data.batch import Batch
 from grnn_jax.data.corpus import Corpus, map_events
 from grnn_jax.data.streams import Stream, deal_sequences, sequence_stream, text_stream
 from grnn_jax.errors import InputError

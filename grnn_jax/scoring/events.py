@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from grnn_jax.array_types import Batch
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
-from grnn_jax.data.batch import Batch
 from grnn_jax.data.pipeline import Windows
 from grnn_jax.likelihood import event_statistics
 from grnn_jax.model import Model

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
+from grnn_jax.array_types import Batch
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
-from grnn_jax.data.batch import Batch
 from grnn_jax.likelihood import event_log_probs
 from grnn_jax.model import Model
 from grnn_jax.scoring.events import Report, sum_windows

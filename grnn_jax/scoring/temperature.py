@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
+from grnn_jax.array_types import Batch
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
-from grnn_jax.data.batch import Batch
 from grnn_jax.likelihood import event_statistics
 from grnn_jax.model import Model
 from grnn_jax.scoring.classes import check_classes, read_classes
