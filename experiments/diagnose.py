@@ -189,7 +189,7 @@ def main() -> None:
     check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
     read = None
     if run.model.distribution.logits is not None:
-        read = read_classes(run.model, run.params["distribution"], class_statistics)
+        read = read_classes(run.model, class_statistics)
     output = Path(os.path.expanduser(FLAGS.output) or os.path.join(FLAGS.workdir, "diagnosis"))
     with tempfile.TemporaryDirectory(prefix="grnn_jax-") as folder:
         corpus = evaluation.load_corpus(

@@ -30,7 +30,6 @@ from text_samples import ancestral, encode_prefix, text_records, write_samples
 from writers.sequences import DEFAULT_LENGTH
 
 from grnn_jax.config import MAX_SEED
-from grnn_jax.distributions.composition import sample_options
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run, load_run
 
@@ -88,7 +87,7 @@ def asked_options(run: Run) -> dict[str, Any]:
     Raises:
         InputError: the model's output distribution has no such option.
     """
-    known = sample_options(run.model.distribution.sample)
+    known = run.model.distribution.options
     asked = {name: FLAGS[name].value for name in methods.OPTIONS if methods.is_given(name)}
     for name in methods.OPTIONS:
         if experiment_flags.is_typed(name) and name not in known:

@@ -14,7 +14,7 @@ class Distribution(NamedTuple):
         log_prob: (params, hidden [..., H], event [...]) -> nats [...].
         sample: (keys [B], params, hidden [B, H], *, temperature, ...) -> event [B]; one key for
             each row, so that a sample does not depend on its neighbours. Its keyword arguments
-            are the options of the family (categorical: those of `truncate`).
+            are named in `options`.
         mode: (params, hidden [..., H]) -> the most probable event [...].
         encode: (params, event [...]) -> [..., X], how an event enters the network.
         encoding_size: X.
@@ -27,6 +27,10 @@ class Distribution(NamedTuple):
             of all tokens up to a constant; beam search and constraints need it.
         num_sites: where the hidden state is read as N sites side by side, N: it must come from a
             cell that is shared over as many sites; else 0.
+        name: of the function that made it, as "nade", or of what it is made of, as
+            "with_end(gaussian)": for messages.
+        num_tokens: where events are tokens, V, the number of their classes; else None.
+        options: names of the keyword arguments of `sample`.
     """
 
     init: Callable[[PRNGKey, int], Params]
@@ -41,15 +45,13 @@ class Distribution(NamedTuple):
     is_density: bool = False
     logits: Callable[[Params, Array], Float[Array, "... V"]] | None = None
     num_sites: int = 0
+    name: str = "unnamed"
+    num_tokens: int | None = None
+    options: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         # A model is a static argument of jit, and `event` may be a dict, which has no hash.
         return hash((self.init, self.log_prob, self.sample))
-
-    @property
-    def name(self) -> str:
-        """The function that made it, as `nade`: for messages."""
-        return getattr(self.init, "__qualname__", "another").partition(".")[0].lstrip("_")
 
 
 class Family(NamedTuple):

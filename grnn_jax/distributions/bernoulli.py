@@ -35,4 +35,4 @@ def bernoulli(size: int, *, mean: float = 0.5, dtype: DType = jnp.float32) -> Di
     def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... D"]:
         return dense(hidden, params["kernel"], dtype) + params["bias"]
 
-    return independent_bits(size, init, logits)
+    return independent_bits("bernoulli", size, init, logits)

@@ -11,6 +11,7 @@ from grnn_jax.distributions.base import Distribution
 
 
 def bits_distribution(
+    name: str,
     size: int,
     init: Callable[[PRNGKey, int], Params],
     log_prob: Callable[[Params, Array, Array], Array],
@@ -21,6 +22,7 @@ def bits_distribution(
     """A distribution of D bits.
 
     Args:
+        name: see `Distribution`.
         size: D.
         init: see `Distribution`.
         log_prob: see `Distribution`.
@@ -55,10 +57,13 @@ def bits_distribution(
         encoding_size=size,
         event=jax.ShapeDtypeStruct((size,), jnp.uint8),
         num_sites=num_sites,
+        name=name,
+        options=("temperature",),
     )
 
 
 def independent_bits(
+    name: str,
     size: int,
     init: Callable[[PRNGKey, int], Params],
     logits: Callable[[Params, Array], Array],
@@ -77,7 +82,7 @@ def independent_bits(
     ) -> UInt8[Array, "... D"]:
         return draw_bits(logits(params, hidden), noise, temperature)
 
-    return bits_distribution(size, init, log_prob, draw, num_sites=num_sites)
+    return bits_distribution(name, size, init, log_prob, draw, num_sites=num_sites)
 
 
 def initial_bias(size: int, mean: float) -> float:

@@ -6,9 +6,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
-from grnn_jax.distributions.truncation import truncate
-from grnn_jax.ops.lookup import lookup
-from grnn_jax.ops.products import dense
+from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
 
 ONE_HOT_CLASSES = 4096
 """Most classes that enter the network as one-hot vectors; more need an embedding."""
@@ -138,4 +136,7 @@ def categorical(
         token_table=token_table,
         is_end=None if end is None else is_end,
         logits=logits,
+        name="categorical",
+        num_tokens=num_classes,
+        options=TRUNCATION_OPTIONS,
     )

@@ -49,7 +49,7 @@ def poisson(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distr
 
     Reference: C. Loader, "Fast and accurate computation of binomial probabilities", 2000.
     """
-    return _counts(size, mean, dtype, overdispersed=False, zero_inflated=False)
+    return _counts("poisson", size, mean, dtype, overdispersed=False, zero_inflated=False)
 
 
 def negative_binomial(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distribution:
@@ -63,7 +63,7 @@ def negative_binomial(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32
 
     Reference: J. M. Hilbe, "Negative binomial regression", 2nd edition, 2011.
     """
-    return _counts(size, mean, dtype, overdispersed=True, zero_inflated=False)
+    return _counts("negative_binomial", size, mean, dtype, overdispersed=True, zero_inflated=False)
 
 
 def zero_inflated_poisson(
@@ -78,18 +78,22 @@ def zero_inflated_poisson(
     Reference: D. Lambert, "Zero-inflated Poisson regression, with an application to defects in
     manufacturing", Technometrics 34, 1992.
     """
-    return _counts(size, mean, dtype, overdispersed=False, zero_inflated=True)
+    return _counts(
+        "zero_inflated_poisson", size, mean, dtype, overdispersed=False, zero_inflated=True
+    )
 
 
 def zero_inflated_negative_binomial(
     size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32
 ) -> Distribution:
     """As `zero_inflated_poisson`, with `negative_binomial` in place of the Poisson."""
-    return _counts(size, mean, dtype, overdispersed=True, zero_inflated=True)
+    return _counts(
+        "zero_inflated_negative_binomial", size, mean, dtype, overdispersed=True, zero_inflated=True
+    )
 
 
 def _counts(
-    size: int, mean: Mean, dtype: DType, *, overdispersed: bool, zero_inflated: bool
+    family: str, size: int, mean: Mean, dtype: DType, *, overdispersed: bool, zero_inflated: bool
 ) -> Distribution:
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
@@ -150,7 +154,7 @@ def _counts(
         return jnp.log1p(count) / (1 + np.log1p(means))
 
     event = jax.ShapeDtypeStruct((size,), jnp.int32)
-    return Distribution(init, log_prob, sample, mode, encode, size, event)
+    return Distribution(init, log_prob, sample, mode, encode, size, event, name=family)
 
 
 def _log_prob(count: Array, log_rate: Array, log_dispersion: Array | None) -> Array:

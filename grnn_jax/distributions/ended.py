@@ -1,6 +1,5 @@
 """Sequences that end, for distributions whose events have no end of their own."""
 
-import inspect
 from typing import Any
 
 import jax
@@ -8,12 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.distributions.composition import (
-    declare_options,
-    sample_options,
-    sample_part,
-    zero_where,
-)
+from grnn_jax.distributions.composition import check_options, sample_part, zero_where
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.ops.products import dense
 
@@ -42,6 +36,8 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
     inner = distribution
     if inner.is_end is not None:
         raise ValueError("distribution must not have an end of its own, got one with is_end")
+    name = f"with_end({inner.name})"
+    known = tuple(dict.fromkeys(("temperature", *inner.options)))
 
     def init(key: PRNGKey, hidden_size: int) -> Params:
         end_key, inner_key = jax.random.split(key)
@@ -73,6 +69,7 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
         temperature: float | Array = 1.0,
         **options: Any,
     ) -> PyTree:
+        check_options(name, options, known)
         keys = jax.vmap(jax.random.split)(key)
         logit = end_logit(params, hidden)
         scores = truncate(jnp.stack([jnp.zeros_like(logit), logit], -1), temperature)
@@ -91,15 +88,16 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
     def is_end(event: PyTree) -> Bool[Array, "..."]:
         return jnp.asarray(event["end"], bool)
 
-    temperature = inspect.Parameter("temperature", inspect.Parameter.KEYWORD_ONLY, default=1.0)
     return Distribution(
         init=init,
         log_prob=log_prob,
-        sample=declare_options(sample, {"temperature": temperature} | sample_options(inner.sample)),
+        sample=sample,
         mode=mode,
         encode=encode,
         encoding_size=inner.encoding_size + 1,
         event={"event": inner.event, "end": jax.ShapeDtypeStruct((), jnp.bool_)},
         is_end=is_end,
         is_density=inner.is_density,
+        name=name,
+        options=known,
     )

@@ -9,9 +9,7 @@ from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT
 from grnn_jax.distributions.chunked import cut_in_time
-from grnn_jax.distributions.truncation import truncate
-from grnn_jax.ops.lookup import lookup
-from grnn_jax.ops.products import dense
+from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
 
 
 def factored_categorical(
@@ -160,4 +158,6 @@ def factored_categorical(
         encode=encode,
         encoding_size=sum(sizes),
         event=jax.ShapeDtypeStruct((num_fields,), jnp.int32),
+        name="factored_categorical",
+        options=TRUNCATION_OPTIONS,
     )

@@ -101,6 +101,8 @@ def gaussian(
         encode=lambda params, event: event,
         encoding_size=size,
         event=jax.ShapeDtypeStruct((size,), jnp.float32),
+        name="gaussian",
+        options=("temperature",),
     )
     return standardize(z, size, shift, scale)
 

@@ -117,5 +117,7 @@ def gaussian_mixture(
         encode=lambda params, event: event,
         encoding_size=size,
         event=jax.ShapeDtypeStruct((size,), jnp.float32),
+        name="gaussian_mixture",
+        options=("temperature", "bias"),
     )
     return standardize(z, size, shift, scale)

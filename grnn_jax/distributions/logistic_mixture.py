@@ -134,4 +134,6 @@ def logistic_mixture(
         encode=encode,
         encoding_size=1 + 2 * len(periods),
         event=jax.ShapeDtypeStruct((), jnp.int32),
+        name="logistic_mixture",
+        options=("temperature",),
     )

@@ -89,6 +89,7 @@ def lognormal_mixture(
     # Medians apart from each other, so that the components are not all alike.
     medians = [NormalDist().inv_cdf((k + 0.5) / num_components) for k in range(num_components)]
     family = WaitFamily(
+        name="lognormal_mixture",
         bias=(*[0.0] * num_components, *medians, *[0.0] * num_components),
         split=split,
         log_density=mixed(lambda z, s: -0.5 * z**2 - s - 0.5 * math.log(2 * math.pi)),

@@ -118,5 +118,5 @@ def nade(
         return jnp.moveaxis(jax.lax.scan(body, units, rows)[1], 0, -1)
 
     return bits_distribution(
-        size, init, cut_in_time(log_prob, size * num_units, activations_limit), draw
+        "nade", size, init, cut_in_time(log_prob, size * num_units, activations_limit), draw
     )

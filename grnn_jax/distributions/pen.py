@@ -133,4 +133,6 @@ def pen(
         },
         is_end=is_end,
         is_density=True,
+        name="pen",
+        options=("temperature", "bias"),
     )

@@ -8,13 +8,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.distributions.composition import (
-    Options,
-    declare_options,
-    sample_options,
-    sample_part,
-    zero_where,
-)
+from grnn_jax.distributions.composition import check_options, sample_part, zero_where
 
 
 def product(
@@ -62,6 +56,8 @@ def product(
     for name in present:
         if name not in names[1:]:
             raise ValueError(f"present must name fields after the first {names[1:]}, got {name!r}")
+    family = "product(" + ", ".join(f"{name}={field.name}" for name, field in fields.items()) + ")"
+    known = tuple(dict.fromkeys(option for field in fields.values() for option in field.options))
 
     def init(key: PRNGKey, hidden_size: int) -> Params:
         params = {}
@@ -113,6 +109,8 @@ def product(
         return event
 
     def sample(key: Array, params: Params, hidden: Float[Array, "B H"], **options: Any) -> PyTree:
+        check_options(family, options, known)
+
         def choose(name: str, hidden: Array) -> PyTree:
             index = names.index(name)
             keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(key)
@@ -139,17 +137,16 @@ def product(
                 ends.append(end)
         return jnp.stack(ends).any(0)
 
-    options: Options = {}
-    for field in fields.values():
-        options |= sample_options(field.sample)
     return Distribution(
         init=init,
         log_prob=log_prob,
-        sample=declare_options(sample, options),
+        sample=sample,
         mode=mode,
         encode=encode,
         encoding_size=sum(field.encoding_size for field in fields.values()),
         event={name: field.event for name, field in fields.items()},
         is_end=is_end if any(field.is_end is not None for field in fields.values()) else None,
         is_density=any(field.is_density for field in fields.values()),
+        name=family,
+        options=known,
     )

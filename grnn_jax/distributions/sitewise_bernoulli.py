@@ -78,7 +78,7 @@ def sitewise_bernoulli(
             scores += dense(seen, params["input_kernel"], dtype)
         return scores[..., 0] + (params["site_bias"] if site_bias else 0)
 
-    return independent_bits(size, init, logits, num_sites=size)
+    return independent_bits("sitewise_bernoulli", size, init, logits, num_sites=size)
 
 
 def site_units(hidden_size: int, num_sites: int, with_input: bool) -> int:

@@ -145,6 +145,7 @@ def sitewise_nade(
         return jnp.moveaxis(bits, 0, -1)
 
     return bits_distribution(
+        "sitewise_nade",
         size,
         init,
         cut_in_time(log_prob, size * max(num_units, below.shape[-1] // size)),

@@ -108,4 +108,5 @@ def mixture_of_softmaxes(
         sample=sample,
         mode=mode,
         logits=mixed,
+        name="mixture_of_softmaxes",
     )

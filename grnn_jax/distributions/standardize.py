@@ -1,6 +1,5 @@
 """What the families over real numbers share: units, bounded parameters, windows cut in time."""
 
-import inspect
 from collections.abc import Sequence
 
 import jax
@@ -69,9 +68,6 @@ def standardize(
     ) -> Float[Array, "B D"]:
         return in_units(distribution.sample(key, params, hidden, **options))
 
-    # Callers read the options of a family from its signature.
-    sample.__signature__ = inspect.signature(distribution.sample)  # type: ignore[attr-defined]
-
     def mode(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... D"]:
         return in_units(distribution.mode(params, hidden))
 
@@ -88,6 +84,8 @@ def standardize(
         encoding_size=size,
         event=jax.ShapeDtypeStruct((size,), jnp.float32),
         is_density=True,
+        name=distribution.name,
+        options=distribution.options,
     )
 
 

@@ -124,5 +124,7 @@ def student_t(
         encode=lambda params, event: event,
         encoding_size=size,
         event=jax.ShapeDtypeStruct((size,), jnp.float32),
+        name="student_t",
+        options=("temperature",),
     )
     return standardize(z, size, shift, scale)

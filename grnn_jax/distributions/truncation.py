@@ -5,6 +5,9 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int
 
+TRUNCATION_OPTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+"""The arguments of `truncate` beside the logits: the options of the families of classes."""
+
 
 def truncate(
     logits: Float[Array, "B V"],

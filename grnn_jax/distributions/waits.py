@@ -22,6 +22,7 @@ class WaitFamily(NamedTuple):
     """A family of waits by functions of y = log(wait / scale) [...] and the parameters [...].
 
     Attributes:
+        name: see `Distribution`.
         bias: initial bias of the output layer, P numbers.
         split: outputs [..., P] -> the parameters, a tuple of arrays [...] or [..., K].
         log_density: (y, *parameters) -> log density of y (not of the wait).
@@ -31,6 +32,7 @@ class WaitFamily(NamedTuple):
         mode: parameters -> y.
     """
 
+    name: str
     bias: tuple[float, ...]
     split: Callable[[Float[Array, "... P"]], tuple[Array, ...]]
     log_density: Callable[..., Array]
@@ -127,7 +129,17 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
         "censored": jax.ShapeDtypeStruct((), jnp.bool_),
     }
     return Distribution(
-        init, log_prob, sample, mode, encode, 2, spec, is_end=is_end, is_density=True
+        init=init,
+        log_prob=log_prob,
+        sample=sample,
+        mode=mode,
+        encode=encode,
+        encoding_size=2,
+        event=spec,
+        is_end=is_end,
+        is_density=True,
+        name=family.name,
+        options=("temperature",),
     )
 
 
@@ -149,7 +161,7 @@ def weibull(
     def split(outputs: Array) -> tuple[Array, ...]:
         return softly_bounded(outputs[..., 0], MEDIAN_LIMIT), softly_bounded(outputs[..., 1], 2.5)
 
-    return censored_waits(_weibull_family(2, split), scale, min_wait, dtype)
+    return censored_waits(_weibull_family("weibull", 2, split), scale, min_wait, dtype)
 
 
 def exponential(
@@ -166,10 +178,12 @@ def exponential(
         location = softly_bounded(outputs[..., 0], MEDIAN_LIMIT)
         return location, jnp.zeros_like(location)
 
-    return censored_waits(_weibull_family(1, split), scale, min_wait, dtype)
+    return censored_waits(_weibull_family("exponential", 1, split), scale, min_wait, dtype)
 
 
-def _weibull_family(num_parameters: int, split: Callable[[Array], tuple[Array, ...]]) -> WaitFamily:
+def _weibull_family(
+    name: str, num_parameters: int, split: Callable[[Array], tuple[Array, ...]]
+) -> WaitFamily:
     def log_cumulative_hazard(y: Array, location: Array, log_shape: Array) -> Array:
         """Log of u = (t / λ)^k = -log S, bounded where float32 ends."""
         return jnp.minimum(jnp.exp(log_shape) * (y - location), 80)
@@ -196,4 +210,4 @@ def _weibull_family(num_parameters: int, split: Callable[[Array], tuple[Array, .
         return location
 
     bias = (0.0,) * num_parameters
-    return WaitFamily(bias, split, log_density, log_survival, log_cdf, draw, mode)
+    return WaitFamily(name, bias, split, log_density, log_survival, log_cdf, draw, mode)

@@ -94,7 +94,7 @@ def sample_masked(
         ValueError: for an argument outside its range.
     """
     check_counts(num_samples=num_samples)
-    check_constraint(model, params, constraint)
+    check_constraint(model, constraint)
     if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     begun = start(

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Int, Params
+from grnn_jax.array_types import AnyArray, Array, Bool, Int
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
 from grnn_jax.sampling.settings import check_tokens_model
@@ -75,15 +74,13 @@ def make_constraint(model: Model, automaton: Automaton, length: int) -> Constrai
     )
 
 
-def check_constraint(model: Model, params: Params, constraint: Constraint) -> None:
+def check_constraint(model: Model, constraint: Constraint) -> None:
     """Raises ValueError unless the constraint is over the tokens of the model."""
     check_tokens_model(model, "a constraint")
-    assert model.distribution.token_table is not None
-    table = jax.eval_shape(model.distribution.token_table, params["distribution"])
-    given = constraint.table.shape[1]
-    if given != table.shape[0]:
+    given, num_tokens = constraint.table.shape[1], model.distribution.num_tokens
+    if given != num_tokens:
         raise ValueError(
-            f"constraint must be over the {table.shape[0]} tokens of the model, got {given}"
+            f"constraint must be over the {num_tokens} tokens of the model, got {given}"
         )
 
 

@@ -97,7 +97,7 @@ def score_prefixes(
         ValueError: if C has more than `limit` good prefixes.
     """
     check_counts(limit=limit)
-    check_constraint(model, params, constraint)
+    check_constraint(model, constraint)
     count = count_good_prefixes(constraint)
     if count > limit:
         raise ValueError(

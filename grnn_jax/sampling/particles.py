@@ -92,7 +92,7 @@ def sample_particles(
     particle filtering and smoothing", 2011.
     """
     check_counts(num_samples=num_samples, num_particles=num_particles)
-    check_constraint(model, params, constraint)
+    check_constraint(model, constraint)
     if not isinstance(resample_below, jax.core.Tracer) and not 0 <= resample_below <= 1:
         raise ValueError(f"resample_below must lie in [0, 1], got {resample_below}")
     begun = start(

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Float, Int, PyTree
-from grnn_jax.distributions.composition import sample_options
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
 
@@ -139,7 +138,7 @@ def _check_range(name: str, value: Any, suits: Callable, expected: str) -> None:
 
 def _family_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
     """The options that the family takes; names one that it does not, unless it changes nothing."""
-    known = sample_options(model.distribution.sample)
+    known = model.distribution.options
     for name, value in options.items():
         unchanged = name == "temperature" and not isinstance(value, jax.core.Tracer)
         if name not in known and not (unchanged and np.all(np.asarray(value) == 1)):

@@ -53,9 +53,8 @@ def start(
 def _start(model, num_samples, params, key, prefix, conditioning, first_index) -> SampleState:
     carry = model.initial_state(params, num_samples, conditioning)
     seen = None
-    if model.distribution.token_table is not None:
-        num_classes = model.distribution.token_table(params["distribution"]).shape[0]
-        seen = jnp.zeros((num_samples, num_classes), bool)
+    if model.distribution.num_tokens is not None:
+        seen = jnp.zeros((num_samples, model.distribution.num_tokens), bool)
     if prefix is not None:
         shape = jax.tree.leaves(prefix)[0].shape[:2]
         batch = (prefix, jnp.ones(shape, bool), jnp.zeros(shape, bool))

@@ -14,14 +14,12 @@ from grnn_jax.model import Model
 
 def read_classes(
     model: Model,
-    params: PyTree,
     read: Callable[[Float[Array, "... V"], Int[Array, "..."]], dict[str, Any]],
 ) -> Callable[..., dict[str, Any]]:
     """A `read` of `event_statistics` that sees the logits of all classes.
 
     Args:
         model: a model whose events are classes.
-        params: parameters of its output distribution, or their shapes.
         read: (logits [..., V], event [...]) -> numbers [...] by name.
 
     Returns:
@@ -32,15 +30,13 @@ def read_classes(
     """
     check_classes(model)
     logits = model.distribution.logits
-    assert logits is not None
-    width = model.cell.hidden_size + model.skip_input * model.distribution.encoding_size
-    hidden = jax.ShapeDtypeStruct((1, width), jnp.float32)
-    num_classes = jax.eval_shape(logits, params, hidden).shape[-1]
+    num_tokens = model.distribution.num_tokens
+    assert logits is not None and num_tokens is not None
 
     def read_window(params: PyTree, hidden: Array, event: Array) -> dict[str, Any]:
         return read(logits(params, hidden), event)
 
-    return cut_in_time(read_window, num_classes)
+    return cut_in_time(read_window, num_tokens)
 
 
 def check_classes(model: Model) -> None:

@@ -54,7 +54,7 @@ def make_tempered_sums(model: Model, config: Config, mesh: Mesh) -> Callable[...
             nats = jax.nn.logsumexp(inverse * scores, -1) - inverse * score
             return {"nats": nats, "slope": mean - score, "curvature": variance}
 
-        read = read_classes(model, params["distribution"], tempered)
+        read = read_classes(model, tempered)
         found, carry = event_statistics(model, params, carry, batch, read)
         sums = {name: jnp.sum(values) for name, values in found.items()}
         return carry, sums | {"num_events": jnp.sum(batch.mask)}

@@ -1,7 +1,6 @@
 """The end beside an event: enumeration of sequences, ignored events, samples, options."""
 
 import functools
-import inspect
 import itertools
 
 import jax
@@ -17,6 +16,7 @@ from grnn_jax.distributions.categorical import categorical
 from grnn_jax.distributions.counts import poisson
 from grnn_jax.distributions.ended import with_end
 from grnn_jax.distributions.factored_categorical import factored_categorical
+from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
 from grnn_jax.distributions.product import product
 from grnn_jax.distributions.softmax_mixture import mixture_of_softmaxes
 from grnn_jax.distributions.waits import weibull
@@ -174,16 +174,21 @@ def test_samples_end_with_the_given_probability_and_then_hold_zeros():
 
 def test_options_are_those_of_the_inner_distribution_and_temperature():
     with_options = with_end(categorical(40))
-    names = ["key", "params", "hidden", "temperature", "top_k", "top_p", "min_p", "typical_p"]
-    assert list(inspect.signature(with_options.sample).parameters) == names
+    names = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+    assert with_options.options == names
+    assert with_end(gaussian_mixture(1)).options == ("temperature", "bias")
     without = with_end(poisson(1))
-    assert list(inspect.signature(without.sample).parameters) == names[:4]
+    assert without.options == names[:1]
     params, hidden = start(with_options, 100)
     keys = jax.random.split(jax.random.key(0), 100)
     drawn = jax.jit(functools.partial(with_options.sample, top_k=2))(keys, params, hidden)
     assert len(np.unique(drawn["event"][~drawn["end"]])) == 2
     assert drawn["end"].any()
-    with pytest.raises(TypeError, match=r"has the options \['temperature'\], got \['top_k'\]"):
+    message = r"options of with_end\(categorical\) must be among: temperature, .*; got bias"
+    with pytest.raises(TypeError, match=message):
+        with_options.sample(keys, params, hidden, bias=1.0)
+    message = r"options of with_end\(poisson\) must be among: temperature; got top_k"
+    with pytest.raises(TypeError, match=message):
         without.sample(keys, params, hidden, top_k=2)
 
 

@@ -1,7 +1,6 @@
 """What holds for every family over real numbers: units, extremes, memory, arguments."""
 
 import functools
-import inspect
 import re
 
 import jax
@@ -14,7 +13,7 @@ from jax.test_util import check_grads
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.gaussian import gaussian
 from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
-from grnn_jax.distributions.standardize import bounded, compress
+from grnn_jax.distributions.standardize import bounded, compress, standardize
 from grnn_jax.distributions.student_t import student_t
 
 H = 5
@@ -211,14 +210,10 @@ def test_temperature_zero_is_the_mode_and_rows_may_differ(family):
     np.testing.assert_allclose(mixed[4:], warm[4:], rtol=1e-6)
 
 
-def test_options_can_be_read_from_the_signature():
-    def options(distribution):
-        parameters = inspect.signature(distribution.sample).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-    assert options(gaussian(2)) == {"temperature": 1.0}
-    assert options(student_t(2)) == {"temperature": 1.0}
-    assert options(gaussian_mixture(2)) == {"temperature": 1.0, "bias": 0.0}
+def test_options_and_name_are_those_of_the_standardized_family():
+    assert gaussian(2).options == student_t(2).options == ("temperature",)
+    assert gaussian_mixture(2).options == ("temperature", "bias")
+    assert standardize(gaussian_mixture(2), 2, None, [2.0, 3.0]).name == "gaussian_mixture"
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if "full" in name])

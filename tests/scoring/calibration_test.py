@@ -80,7 +80,7 @@ def test_a_model_with_exact_probabilities_is_calibrated():
     events = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [32, 16, 8, 8]))
     corpus = Corpus(events, np.array([0, 20, 25, 64]))
     config = Config(format="lines", eval_batch_size=2, sequence_length=8)
-    read = read_classes(model, params["distribution"], class_statistics)
+    read = read_classes(model, class_statistics)
     found = make_score_events(model, config, make_mesh(), read)(params, corpus)
     entropy = -(p * np.log(p)).sum()
     np.testing.assert_allclose(found["entropy"], entropy, rtol=1e-5)
@@ -100,4 +100,4 @@ def test_a_model_with_exact_probabilities_is_calibrated():
 def test_classes_are_needed():
     model = make_model(cells.gru(2), distributions.bernoulli(3))
     with pytest.raises(InputError, match="bernoulli, is no softmax over classes"):
-        read_classes(model, {}, class_statistics)
+        read_classes(model, class_statistics)
