@@ -7,6 +7,8 @@ from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
+from grnn_jax.ops.lookup import lookup
+from grnn_jax.ops.products import dense
 
 ONE_HOT_CLASSES = 4096
 """Most classes that enter the network as one-hot vectors; more need an embedding."""

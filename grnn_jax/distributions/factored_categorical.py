@@ -10,6 +10,8 @@ from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
+from grnn_jax.ops.lookup import lookup
+from grnn_jax.ops.products import dense
 
 
 def factored_categorical(
