@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
@@ -46,30 +47,12 @@ class Restored(NamedTuple):
     progress: dict[str, Any]
 
 
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _pack(tree: PyTree) -> PyTree:
-    """Replaces typed random keys by their uint32 data, which is what a file can hold."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
-
-
-def _pack_template(tree: PyTree) -> PyTree:
-    """`_pack` for a tree of shapes."""
-
-    def shape(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        packed = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-        return jax.ShapeDtypeStruct(packed.shape, packed.dtype, sharding=leaf.sharding)
-
-    return jax.tree.map(shape, tree)
-
-
-def _unpack(tree: PyTree, template: PyTree) -> PyTree:
-    """The inverse of `_pack`."""
+def _with_typed_keys(tree: PyTree, template: PyTree) -> PyTree:
+    """What was read, with typed keys where checkpoints of version 1 hold the keys' data."""
 
     def leaf(value: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        return jax.random.wrap_key_data(value) if _is_key(shape) else value
+        is_data = value.dtype != shape.dtype and jnp.issubdtype(shape.dtype, jax.dtypes.prng_key)
+        return jax.random.wrap_key_data(value) if is_data else value
 
     return jax.tree.map(leaf, tree, template)
 
@@ -154,8 +137,8 @@ class CheckpointStore:
         self._save(
             self._latest,
             step,
-            params=ocp.args.StandardSave(_pack(params)),
-            state=ocp.args.StandardSave(_pack(state)),
+            params=ocp.args.StandardSave(params),
+            state=ocp.args.StandardSave(state),
             data=ocp.args.JsonSave({"processes": _gather(data)}),
             progress=ocp.args.JsonSave(progress),
         )
@@ -174,7 +157,7 @@ class CheckpointStore:
         self._save(
             self._best,
             step,
-            params=ocp.args.StandardSave(_pack(params)),
+            params=ocp.args.StandardSave(params),
             progress=ocp.args.JsonSave(progress),
         )
 
@@ -205,15 +188,15 @@ class CheckpointStore:
               wrote them.
         """
         items = {
-            "params": ocp.args.StandardRestore(_pack_template(params)),
-            "state": ocp.args.StandardRestore(_pack_template(state)),
+            "params": ocp.args.StandardRestore(params),
+            "state": ocp.args.StandardRestore(state),
             "data": ocp.args.JsonRestore(),
             "progress": ocp.args.JsonRestore(),
         }
-        found = self._agreed(items)
-        if found is None:
+        newest = self._agreed(items)
+        if newest is None:
             return None
-        step, read = found
+        step, read = newest
         positions = read.data["processes"]
         if len(positions) != jax.process_count():
             raise InputError(
@@ -222,8 +205,8 @@ class CheckpointStore:
             )
         return Restored(
             step,
-            _unpack(read.params, params),
-            _unpack(read.state, state),
+            read.params,
+            _with_typed_keys(read.state, state),
             positions[jax.process_index()],
             read.progress,
         )
@@ -241,32 +224,30 @@ class CheckpointStore:
         Raises:
             InputError: there are checkpoints, but none can be read.
         """
-        items = {"params": ocp.args.StandardRestore(_pack_template(params))}
-        found = None
+        items = {"params": ocp.args.StandardRestore(params)}
+        restored = None
         if name == "best" and self.steps("best"):
             try:
-                found = self._restore(self._best, items)
+                restored = self._restore(self._best, items)
             except InputError as error:
                 logging.warning("%s; taking the latest one instead", error)
-        if found is None:
-            found = self._restore(self._latest, items)
-        if found is None:
-            return None
-        return found[0], _unpack(found[1].params, params)
+        if restored is None:
+            restored = self._restore(self._latest, items)
+        return None if restored is None else (restored[0], restored[1].params)
 
     def _agreed(self, items: dict[str, Any]) -> tuple[int, Any] | None:
         """Reads the newest latest checkpoint that all processes can read."""
-        found = self._restore(self._latest, items)
-        steps = _gather(-1 if found is None else found[0])
+        newest = self._restore(self._latest, items)
+        steps = _gather(-1 if newest is None else newest[0])
         while min(steps) < max(steps):
             if min(steps) < 0:
                 raise InputError(
                     f"--workdir: process {steps.index(-1)} finds no checkpoint in {self.root}, "
                     "others do; all processes need one shared file system"
                 )
-            found = self._restore(self._latest, items, min(steps))
-            steps = _gather(-1 if found is None else found[0])
-        return found
+            newest = self._restore(self._latest, items, min(steps))
+            steps = _gather(-1 if newest is None else newest[0])
+        return newest
 
     def _restore(
         self, manager: ocp.CheckpointManager, items: dict[str, Any], last: int | float = math.inf

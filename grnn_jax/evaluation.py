@@ -12,12 +12,13 @@ from absl import flags
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from grnn_jax.array_types import Batch
 from grnn_jax.config import SPLITS, Config
-from grnn_jax.data import Corpus, eval_batches, load_file
+from grnn_jax.data import Corpus, eval_windows, load_file
 from grnn_jax.errors import InputError
-from grnn_jax.likelihood import bits, perplexity
+from grnn_jax.likelihood import per_event
 from grnn_jax.model import Model
-from grnn_jax.scoring.events import Report
+from grnn_jax.scoring.events import Report, run_windows
 from grnn_jax.scoring.methods import STATIC, MethodSettings, score_by_method
 from grnn_jax.sharding import (
     batch_sharding,
@@ -53,7 +54,7 @@ def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
     def evaluate(
         params: PyTree, corpus: Corpus, stop: Callable[[], bool] | None = None
     ) -> dict[str, Any] | None:
-        batches = eval_batches(
+        windows = eval_windows(
             corpus,
             config.format,
             size,
@@ -61,27 +62,22 @@ def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
             jax.process_index(),
             jax.process_count(),
         )
-        carry, nats, num_events, pending = initial_state(params), 0.0, 0, None
-        for batch in batches:
+
+        def step(carry: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Any]]:
+            return eval_step(params, carry, shard_batch(batch, mesh))
+
+        nats, num_events = 0.0, 0
+        for metrics in run_windows(step, initial_state(params), windows):
             if stop is not None and stop():
                 return None
-            carry, metrics = eval_step(params, carry, shard_batch(batch, mesh))
-            if pending is not None:  # One batch late, so that no device waits.
-                nats += float(pending["nats"])
-                num_events += int(pending["num_events"])
-            pending = metrics
-        if pending is not None:
-            nats += float(pending["nats"])
-            num_events += int(pending["num_events"])
+            nats += float(metrics["nats"])
+            num_events += int(metrics["num_events"])
         if num_events != corpus.num_events:
             raise RuntimeError(f"{num_events} of {corpus.num_events} events were scored")
-        mean = nats / num_events
         return {
             "num_sequences": corpus.num_sequences,
             "num_events": num_events,
-            "nats_per_event": mean,
-            "bits_per_event": bits(mean),
-            "perplexity": perplexity(mean),
+            **per_event(nats, num_events),
             "nats_per_sequence": nats / corpus.num_sequences,
         }
 

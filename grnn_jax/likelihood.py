@@ -7,7 +7,7 @@ Every event is predicted, the first one too, and none from itself.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -216,8 +216,11 @@ def log_prob(
     return log_probs.sum(1)
 
 
-def bits(nats: float) -> float:
-    """Nats in bits: nats / ln 2."""
+Nats = TypeVar("Nats", float, np.ndarray)
+
+
+def bits(nats: Nats) -> Nats:
+    """Nats in bits: nats / ln 2, of a number or of each in an array."""
     return nats / math.log(2.0)
 
 
@@ -227,6 +230,24 @@ def perplexity(nats_per_event: float) -> float:
         return math.exp(nats_per_event)
     except OverflowError:
         return math.inf
+
+
+def per_event(nats: float, num_events: int) -> dict[str, float]:
+    """The mean negative log-probability of an event in the units in which scores are told.
+
+    Args:
+        nats: the sum over events.
+        num_events: how many there are; the mean over none is 0.
+
+    Returns:
+        nats_per_event, bits_per_event and perplexity.
+    """
+    mean = nats / max(num_events, 1)
+    return {
+        "nats_per_event": mean,
+        "bits_per_event": bits(mean),
+        "perplexity": perplexity(mean),
+    }
 
 
 def check_tokens(model: Model, events: PyTree, name: str = "events") -> None:

@@ -141,7 +141,7 @@ def update_average(average: PyTree, params: PyTree, decay: float, updates: Array
     """
     n = updates.astype(jnp.float32)
     d = jnp.minimum(decay, (1 + n) / (10 + n))
-    return jax.tree.map(lambda a, p: a * d + p * (1 - d), average, params)
+    return optax.incremental_update(params, average, 1 - d)
 
 
 def make_train_step(

@@ -80,6 +80,15 @@ def test_round_trip_is_exact_and_only_the_last_are_kept(tmp_path):
     assert_same(found.state, state)
 
 
+def test_a_checkpoint_that_holds_the_data_of_a_key_is_read_as_a_key(tmp_path):
+    params, state = make_state(5)
+    store = CheckpointStore(tmp_path)
+    written = state | {"key": jax.random.key_data(state["key"])}  # As the first versions did.
+    store.save_latest(5, params, written, {"position": 5}, {})
+    store.close()
+    assert_same(restore(CheckpointStore(tmp_path)).state, state)
+
+
 def test_donating_the_state_during_a_save_does_not_change_what_is_saved(tmp_path):
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
     params = {"w": jnp.zeros((512, 512))}

@@ -1,9 +1,9 @@
 """What a model says of every event of a corpus, each at its place, in bounded memory."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +23,8 @@ Read = Callable[[PyTree, Any, PyTree], dict[str, Any]]
 
 Report = Callable[[int], None]
 """Is told how many events are done."""
+
+Result = TypeVar("Result")
 
 
 def read_nats(model: Model) -> Read:
@@ -58,8 +60,8 @@ def make_score_events(
     initial_state = jax.jit(lambda params: model.initial_state(params, size), out_shardings=rows)
 
     def step(params: PyTree, carry: PyTree, batch: Batch) -> tuple[PyTree, PyTree]:
-        found, carry = event_statistics(model, params, carry, batch, read)
-        return carry, found
+        numbers, carry = event_statistics(model, params, carry, batch, read)
+        return carry, numbers
 
     jitted = jax.jit(step, donate_argnums=1, out_shardings=(rows, rows))
 
@@ -72,21 +74,18 @@ def make_score_events(
     ) -> dict[str, np.ndarray]:
         windows = eval_windows(corpus, config.format, size, config.sequence_length)
         values: dict[str, np.ndarray] = {}
-        carry, pending, done = initial_state(params), None, 0
-        for index in range(windows.windows_per_epoch + 1):
-            previous = pending
-            if index < windows.windows_per_epoch:
-                batch = shard_batch(windows[index], mesh)
-                carry, found = jitted(params, carry, batch)
-                pending = windows.positions(index), found
-            if previous is None:  # One batch late, so that no device waits.
-                continue
-            positions, found = previous
+        done = 0
+
+        def run(carry: PyTree, batch: Batch) -> tuple[PyTree, PyTree]:
+            return jitted(params, carry, shard_batch(batch, mesh))
+
+        for index, numbers in enumerate(run_windows(run, initial_state(params), windows)):
+            positions = windows.positions(index)
             scored = positions >= 0
-            for name, numbers in found.items():
+            for name, each in numbers.items():
                 if name not in values:
                     values[name] = _new_array(corpus.num_events, folder, name)
-                values[name][positions[scored]] = np.asarray(numbers)[scored]
+                values[name][positions[scored]] = np.asarray(each)[scored]
             done += int(scored.sum())
             if report is not None:
                 report(done)
@@ -102,6 +101,30 @@ def _new_array(length: int, folder: str | os.PathLike[str] | None, name: str) ->
     if folder is None:
         return np.zeros(length, np.float32)
     return np.memmap(Path(folder) / f"{name}.float32", np.float32, "w+", shape=(length,))
+
+
+def run_windows(
+    step: Callable[[PyTree, Batch], tuple[PyTree, Result]], carry: PyTree, windows: Windows
+) -> Iterator[Result]:
+    """Carries a state through all windows.
+
+    Every result is yielded one window late: while the caller waits for its numbers, the device is
+    already at work on the next window.
+
+    Args:
+        step: (carry, batch) -> (carry, result).
+        carry: in front of the first window.
+        windows: each event once.
+
+    Yields:
+        The result of each window, in their order.
+    """
+    pending: list[Result] = []
+    for index in range(windows.windows_per_epoch):
+        carry, result = step(carry, windows[index])
+        yield from pending
+        pending = [result]
+    yield from pending
 
 
 def sum_windows(
@@ -122,13 +145,9 @@ def sum_windows(
         The sums.
     """
     sums: dict[str, float] = {}
-    pending: dict[str, Any] = {}
-    for index in range(windows.windows_per_epoch + 1):
-        previous = pending
-        if index < windows.windows_per_epoch:
-            carry, pending = step(carry, windows[index])
-        for name, value in previous.items():  # One batch late, so that no device waits.
+    for values in run_windows(step, carry, windows):
+        for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + float(value)
-        if report is not None and previous:
+        if report is not None:
             report(int(sums["num_events"]))
     return sums

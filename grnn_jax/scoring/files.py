@@ -11,6 +11,7 @@ from jaxtyping import Float
 from grnn_jax.config import Config
 from grnn_jax.data import Codec, Corpus, TextCodec, load_file
 from grnn_jax.errors import InputError
+from grnn_jax.likelihood import bits
 from grnn_jax.scoring.events import Report, make_score_events
 from grnn_jax.scoring.sequences import SequenceScores, sum_sequences
 from grnn_jax.sharding import check_batch_size, make_mesh
@@ -152,15 +153,15 @@ def records(
             yield head | text | scores.record(index)
             continue
         for position in range(int(offsets[index]), int(offsets[index + 1])):
-            found = head | {"event": position - int(offsets[index])}
+            record = head | {"event": position - int(offsets[index])}
             if is_text:
-                found["symbol"] = scored.symbol(position)
+                record["symbol"] = scored.symbol(position)
             nats = float(scored.nats[position])
-            found |= {"nats": nats, "bits": nats / np.log(2.0).item()}
+            record |= {"nats": nats, "bits": bits(nats)}
             if other is not None:
                 other_nats = float(other.nats[position])
-                found |= {"other_nats": other_nats, "log_ratio": other_nats - nats}
-            yield found
+                record |= {"other_nats": other_nats, "log_ratio": other_nats - nats}
+            yield record
 
 
 def _lines_of_text(config: Config, codec: Codec, corpus: Corpus) -> tuple[Config, Corpus]:
@@ -169,9 +170,9 @@ def _lines_of_text(config: Config, codec: Codec, corpus: Corpus) -> tuple[Config
         raise InputError(f"--each_line is for runs on --format=text, got --format={config.format}")
     assert isinstance(codec, TextCodec)
     newline = int(codec.encode("\n", "--each_line")[0])
-    found = [
+    starts = [
         start + 1 + np.flatnonzero(np.asarray(corpus.events[start : start + BLOCK]) == newline)
         for start in range(0, corpus.num_events, BLOCK)
     ]
-    offsets = np.union1d(corpus.offsets, np.concatenate(found)).astype(np.int64)
+    offsets = np.union1d(corpus.offsets, np.concatenate(starts)).astype(np.int64)
     return dataclasses.replace(config, format="lines"), Corpus(corpus.events, offsets)

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from grnn_jax.data import Corpus
 from grnn_jax.errors import InputError
-from grnn_jax.likelihood import bits, perplexity
+from grnn_jax.likelihood import per_event
 from grnn_jax.scoring.dynamic import DynamicSettings, dynamic_nats, gradient_rms
 from grnn_jax.scoring.events import Report
 from grnn_jax.scoring.mc_dropout import mc_dropout_nats
@@ -91,7 +91,7 @@ def score_by_method(
     model, params, config = run.model, run.params, run.config
     if settings.method == "static":
         return {}
-    found: dict[str, Any] = {"method": settings.method}
+    score: dict[str, Any] = {"method": settings.method}
     if settings.method == "dynamic":
         dynamic, rms = settings.dynamic, None
         if dynamic.rms:
@@ -103,9 +103,9 @@ def score_by_method(
         nats, count = dynamic_nats(
             model, params, corpus, config.format, dynamic, rms=rms, report=report
         )
-        found |= dynamic._asdict()
+        score |= dynamic._asdict()
         if dynamic.rms:
-            found["statistics_segments"] = settings.statistics_segments
+            score["statistics_segments"] = settings.statistics_segments
     elif settings.method == "mc_dropout":
         if not (config.dropout or config.recurrent_dropout):
             raise InputError(
@@ -115,7 +115,7 @@ def score_by_method(
         nats, count = mc_dropout_nats(
             model, params, corpus, config, mesh, num_draws=draws, seed=seed, report=report
         )
-        found |= {"num_draws": draws, "seed": seed}
+        score |= {"num_draws": draws, "seed": seed}
     else:
         try:
             tempered = make_tempered_sums(model, config, mesh)
@@ -127,13 +127,7 @@ def score_by_method(
         temperature = fit_temperature(lambda t: tempered(params, valid, t))
         sums = tempered(params, corpus, temperature, report)
         nats, count = sums["nats"], int(sums["num_events"])
-        found |= {"temperature": temperature, "fitted_on": "valid"}
+        score |= {"temperature": temperature, "fitted_on": "valid"}
     if count != corpus.num_events:
         raise RuntimeError(f"{count} of {corpus.num_events} events were scored")
-    mean = nats / count
-    return found | {
-        "num_events": count,
-        "nats_per_event": mean,
-        "bits_per_event": bits(mean),
-        "perplexity": perplexity(mean),
-    }
+    return score | {"num_events": count, **per_event(nats, count)}

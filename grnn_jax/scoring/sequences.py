@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
-from grnn_jax.likelihood import bits, perplexity
+from grnn_jax.likelihood import bits, per_event
 
 RANKS = ("nats", "nats_per_event", "log_ratio")
 """What sequences can be ordered by."""
@@ -31,19 +31,11 @@ class SequenceScores(NamedTuple):
         With another model also `other_nats` and `log_ratio`, log p(x) - log p_other(x) in nats.
         """
         nats, count = float(self.nats[index]), int(self.num_events[index])
-        mean = nats / max(count, 1)
-        found = {
-            "num_events": count,
-            "nats": nats,
-            "bits": bits(nats),
-            "nats_per_event": mean,
-            "bits_per_event": bits(mean),
-            "perplexity": perplexity(mean),
-        }
+        record = {"num_events": count, "nats": nats, "bits": bits(nats), **per_event(nats, count)}
         if self.other_nats is not None:
             other = float(self.other_nats[index])
-            found |= {"other_nats": other, "log_ratio": other - nats}
-        return found
+            record |= {"other_nats": other, "log_ratio": other - nats}
+        return record
 
     def order(self, rank: str) -> Integer[np.ndarray, " S"]:
         """The sequences, the most probable first, those of equal rank in the order of the file.
@@ -102,17 +94,14 @@ def summary(scores: SequenceScores) -> dict[str, Any]:
     """
     count, events = len(scores.nats), int(scores.num_events.sum())
     nats = math.fsum(scores.nats)
-    mean = nats / max(events, 1)
-    found = {
+    values = {
         "num_sequences": count,
         "num_events": events,
-        "nats_per_event": mean,
-        "bits_per_event": bits(mean),
-        "perplexity": perplexity(mean),
+        **per_event(nats, events),
         "nats_per_sequence": nats / max(count, 1),
     }
     if scores.other_nats is not None:
         other = math.fsum(scores.other_nats)
-        found["other_nats_per_sequence"] = other / max(count, 1)
-        found["log_ratio_per_sequence"] = (other - nats) / max(count, 1)
-    return found
+        values["other_nats_per_sequence"] = other / max(count, 1)
+        values["log_ratio_per_sequence"] = (other - nats) / max(count, 1)
+    return values
