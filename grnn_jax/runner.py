@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 from grnn_jax.cells import count_parameters
 from grnn_jax.checkpoint import CheckpointStore, SaveError
 from grnn_jax.config import Config
-from grnn_jax.data import Codec, make_augmentation, train_iterator
+from grnn_jax.data import FORMATS, Codec, make_augmentation, train_iterator
 from grnn_jax.errors import RunError
 from grnn_jax.evaluation import Evaluate, make_evaluate
 from grnn_jax.likelihood import bits
@@ -58,12 +58,12 @@ class _Loop:
         self.valid = opened.splits.valid
         self.iterator = train_iterator(
             opened.splits.train,
-            config.format,
             config.batch_size,
             config.sequence_length,
             config.seed,
             jax.process_index(),
             jax.process_count(),
+            cut_few=FORMATS[config.format].cut_few,
             augmentation=make_augmentation(
                 self.codec, opened.splits.train, transpose=config.transpose
             ),

@@ -31,7 +31,6 @@ def test_defaults_are_valid_and_described():
         ({"hidden_size": -4}, ["--hidden_size", "at least 1", "-4"]),
         ({"num_steps": -1}, ["--num_steps", "at least 0", "-1"]),
         ({"seed": 2**63}, ["--seed", "at most 4294967295", "9223372036854775808"]),
-        ({"format": "csv"}, ["--format", "text, lines", "'csv'"]),
         ({"hidden_size": 10, "num_heads": 3}, ["--hidden_size", "--num_heads=3", "10"]),
         (
             {"tied_embeddings": True, "embedding_size": 7, "hidden_size": 8},
@@ -43,7 +42,6 @@ def test_defaults_are_valid_and_described():
         ({"dropout": float("nan")}, ["--dropout", "nan"]),
         ({"batch_size": "64"}, ["--batch_size", "int", "'64'"]),
         ({"batch_size": True}, ["--batch_size", "int", "True"]),
-        ({"codec": "bytes", "lowercase": True}, ["--lowercase", "--codec=bytes"]),
         ({"num_steps": 10, "warmup_steps": 11}, ["--warmup_steps", "--num_steps=10", "11"]),
         ({"early_stopping_patience": 2, "eval_every": 0}, ["--eval_every"]),
         ({"keep_checkpoints": 1}, ["--keep_checkpoints", "at least 2", "1"]),

@@ -23,7 +23,15 @@ def config(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"cell": "x"}, "--cell must be one of .*lstm, .*, got 'x'"),
+        ({"cell": "x"}, "--cell must be one of .*lstm, .*, got 'x'; .* --import_module=NAME"),
+        ({"format": "csv"}, "--format must be one of text, lines, .*, got 'csv'; .* --import_mod"),
+        ({"codec": "x"}, "--codec must be one of chars, bytes, words, smiles, got 'x'"),
+        (
+            {"codec": "bytes", "lowercase": True},
+            "--lowercase needs --codec=chars or words, got --codec=bytes",
+        ),
+        ({"column": "x"}, "--column=x needs --format=lines, got --format=text"),
+        ({"levels": 4}, "--levels=4 needs --format=images, got --format=text"),
         ({"engine": "x"}, "--engine must be one of auto, scan, fused, .*, got 'x'"),
         ({"distribution": "x"}, "--distribution must be one of .*categorical, .*, got 'x'"),
         ({"activation": "relu"}, "--activation=relu needs --cell=elman, .*, got --cell=lstm"),

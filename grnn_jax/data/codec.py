@@ -4,6 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from grnn_jax.errors import InputError
+
+Options = Mapping[str, Any]
+"""Values of settings, by name."""
+
 
 class EventType(NamedTuple):
     """What kind of thing an event is, which decides the distributions that can model it.
@@ -23,13 +28,18 @@ class EventType(NamedTuple):
 class Codec:
     """Base of the codecs, one or several for each format.
 
-    With `with_end` the end of a sequence is an event, which the codec adds.
+    Attributes:
+        with_end: whether the end of a sequence is an event, which the codec adds.
+        name: of the codec, in codec.json.
+        is_text: whether events are the tokens of a text.
+        options: settings of a run that the codec is made with, and others are not.
     """
 
     with_end: bool = False
 
     name: ClassVar[str] = ""
     is_text: ClassVar[bool] = False
+    options: ClassVar[tuple[str, ...]] = ()
 
     @property
     def event_type(self) -> EventType | dict[str, EventType]:
@@ -47,10 +57,41 @@ class Codec:
         return ""
 
     @property
+    def num_events(self) -> int | None:
+        """The number of events of every sequence, its end left out; None where they differ."""
+        return None
+
+    @property
     def summary(self) -> str:
-        """What the codec found, in a few words for the log."""
+        """What the codec learned from the data, in a few words for the log."""
         return self.name
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild the codec, as JSON values."""
         return {"codec": self.name} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> "Codec":
+        """Rebuilds a codec from what `to_dict` returned, or from the JSON of it.
+
+        Args:
+            description: the fields of the codec; its name is not looked at.
+
+        Returns:
+            The codec.
+
+        Raises:
+            InputError: there are other fields.
+        """
+        fields = {name: _hashable(v) for name, v in description.items() if name != "codec"}
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise InputError(
+                f"the description of codec {cls.name!r} is not valid: {error}"
+            ) from error
+
+
+def _hashable(value: Any) -> Any:
+    """JSON with tuples for lists, as a codec holds them."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -50,10 +50,14 @@ class Corpus(NamedTuple):
           are `[num_events]`, uint8, uint16 or int32. Memory-mapped where a cache folder was given.
         offsets: `[num_sequences + 1]` int64; sequence `i` is `events[offsets[i]:offsets[i + 1]]`.
           A sequence is a document of a text, or a line together with its end token.
+        is_stream: whether it may be cut anywhere, as a text: it is read in order and scored in
+          streams, each of which first reads some events before its own. The sequences of any
+          other corpus stay whole.
     """
 
     events: Events
     offsets: Integer[np.ndarray, " S"]
+    is_stream: bool = False
 
     @property
     def num_events(self) -> int:
@@ -70,7 +74,8 @@ class Corpus(NamedTuple):
         inside = self.offsets[(self.offsets > start) & (self.offsets < stop)]
         ends = np.array([start, stop] if stop > start else [start], np.int64)
         offsets = np.union1d(inside, ends) - start
-        return Corpus(map_events(lambda leaf: leaf[start:stop], self.events), offsets)
+        events = map_events(lambda leaf: leaf[start:stop], self.events)
+        return self._replace(events=events, offsets=offsets)
 
 
 @runtime_checkable
@@ -110,8 +115,8 @@ class FileSource:
         """Path, size and time of the last change, and the column where there is one."""
         self._check()
         status = os.stat(self.path)
-        found = [os.path.abspath(self.path), status.st_size, status.st_mtime_ns]
-        return [*found, self.column] if self.column else found
+        identity = [os.path.abspath(self.path), status.st_size, status.st_mtime_ns]
+        return [*identity, self.column] if self.column else identity
 
     def _check(self) -> None:
         if self.column and not is_csv(self.path):
@@ -168,7 +173,7 @@ class FileSource:
                 return
 
 
-def text_pieces(source: TextSource, codec: TextCodec) -> Iterator[str]:
+def text_pieces(source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
     """Yields the text of a source in pieces that `codec` can encode one by one."""
     for _, chunks in source.documents(codec.decode_errors):
         yield from complete_pieces(chunks, codec)

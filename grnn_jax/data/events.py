@@ -75,9 +75,6 @@ class EventsCodec(SequenceCodec):
         "sequence_column", "time_column", "mark_columns", "time_unit", "origin", "end_column",
     )  # fmt: skip
 
-    def __post_init__(self) -> None:  # Lists, if they come from JSON.
-        object.__setattr__(self, "marks", tuple(tuple(marks) for marks in self.marks))
-
     @property
     def event_type(self) -> dict[str, EventType]:
         types = {"wait": EventType("waits", (), {"scale": self.scale})}

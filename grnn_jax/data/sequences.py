@@ -1,6 +1,6 @@
-"""Files of whole sequences: what a format is, and how its sequences become corpora.
+"""Files of whole sequences: what such a format is, and how its sequences become corpora.
 
-A new format is one file with one subclass of `SequenceCodec`, and one line in `formats`.
+A new format is one file with one subclass of `SequenceCodec`, and one line in `formats.FORMATS`.
 """
 
 import dataclasses
@@ -8,18 +8,17 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from grnn_jax.config import SPLITS
-from grnn_jax.data.codec import Codec
+from grnn_jax.config import FIELDS, SPLITS
+from grnn_jax.data.codec import Codec, Options
 from grnn_jax.data.corpus import Corpus, Events, event_arrays, map_events
+from grnn_jax.data.format_base import Format
 from grnn_jax.data.splitting import Fractions, deal
 from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store
 from grnn_jax.errors import InputError
-
-Options = Mapping[str, Any]
 
 
 class Sequences(NamedTuple):
@@ -46,11 +45,8 @@ class Sequences(NamedTuple):
 class SequenceCodec(Codec):
     """A format of whole sequences: how it is read, what is learned from train, how it is encoded.
 
-    Attributes:
-        options: settings of a run that the format reads, keyword arguments of `read` and `fit`.
+    Its `options` are the settings that `read` and `fit` get.
     """
-
-    options: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
@@ -58,7 +54,7 @@ class SequenceCodec(Codec):
 
         Args:
             path: the file.
-            argument: the flag that named it, for messages.
+            argument: the argument that named it, for messages.
             options: a value for each of `cls.options`.
 
         Returns:
@@ -72,12 +68,32 @@ class SequenceCodec(Codec):
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "SequenceCodec":
-        """Makes the codec; whatever it learns from data, it learns from the training split."""
+        """Makes the codec.
+
+        Args:
+            train: the training split, from which alone it learns.
+            with_end: whether the end of a sequence is an event.
+            options: a value for each of `cls.options`.
+
+        Returns:
+            The codec.
+
+        Raises:
+            InputError: there is nothing to learn from.
+        """
         raise NotImplementedError
 
     @classmethod
     def parts(cls, item: Any, held_out: Fractions) -> dict[str, Any] | None:
-        """A single sequence cut in time into splits that are not empty; None to keep it whole."""
+        """Cuts a file's only sequence in time.
+
+        Args:
+            item: the sequence.
+            held_out: the parts of it that are for validation and for the test, its last ones.
+
+        Returns:
+            Its parts by split, none of them empty; None to keep it whole.
+        """
         return None
 
     def empty(self) -> Events:
@@ -85,18 +101,101 @@ class SequenceCodec(Codec):
         raise NotImplementedError
 
     def encode(self, item: Any, name: str) -> Events:
-        """One sequence as events, without the end that `with_end` adds."""
+        """One sequence as events.
+
+        Args:
+            item: the sequence, as `read` gave it.
+            name: what it is called in messages.
+
+        Returns:
+            Arrays [T, ...] as `empty` has them, without the end that `with_end` adds.
+
+        Raises:
+            InputError: it does not fit the codec.
+        """
         raise NotImplementedError
+
+    def decode(self, events: Events) -> Any:
+        """Events as JSON, as they are written where no other way to write samples is known.
+
+        Args:
+            events: arrays [T, ...], as `encode` returns them.
+
+        Returns:
+            Their values; a format may override this to speak the language of its files.
+        """
+        return map_events(np.ndarray.tolist, events)
 
     def read_options(self) -> dict[str, Any]:
         """The options with which another file of the same kind is read."""
         return {name: getattr(self, name) for name in self.options}
 
 
+@dataclasses.dataclass(frozen=True)
+class SequenceFormat(Format):
+    """A format of whole sequences.
+
+    Attributes:
+        codec: its only codec, which says how it is read.
+    """
+
+    codec: type[SequenceCodec]
+
+    def __post_init__(self) -> None:
+        if not self.codec.name:
+            raise InputError(f"{self.codec.__name__} must have a name, for codec.json; got none")
+        for option in self.options:
+            if option not in FIELDS:
+                raise InputError(
+                    f"options of {self.codec.__name__} must be settings of Config, got {option!r}"
+                )
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.codec.options
+
+    @property
+    def codecs(self) -> Mapping[str, type[Codec]]:
+        return {self.codec.name: self.codec}
+
+    def load(
+        self,
+        paths: Mapping[str, str],
+        held_out: Fractions,
+        settings: Mapping[str, Any],
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        codec: Codec | None = None,
+        folder: pathlib.Path | None = None,
+    ) -> tuple[Stored, Codec]:
+        return load_sequences(
+            self.codec,
+            paths,
+            held_out,
+            options=settings,
+            with_end=settings["model_end"],
+            cache_dir=cache_dir,
+            codec=codec,
+            folder=folder,
+        )
+
+    def load_file(
+        self,
+        codec: Codec,
+        path: str,
+        settings: Mapping[str, Any],
+        *,
+        argument: str = "data",
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> Corpus:
+        assert isinstance(codec, SequenceCodec)
+        return load_sequence_file(codec, path, argument, cache_dir)
+
+
 def fingerprint(path: str) -> Any:
     """Path, size and time of the last change, of a file or of all files of a folder."""
-    found = pathlib.Path(path)
-    files = sorted(p for p in found.rglob("*") if p.is_file()) if found.is_dir() else [found]
+    root = pathlib.Path(path)
+    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
     return [[os.path.abspath(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
@@ -121,7 +220,7 @@ def load_sequences(
         format: the class of the format.
         paths: files by split, "train" among them.
         held_out: fractions.
-        options: values of `format.options`.
+        options: values by name, those of `format.options` among them.
         with_end: whether the end of a sequence is an event.
         cache_dir: folder for the encoded data; None holds them in memory.
         codec: the codec of an earlier run, or None to make one.
@@ -152,8 +251,8 @@ def load_sequences(
     key["codec"] = codec.to_dict()
 
     def fill(writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
-        found = splits or _read_splits(format, paths, held_out, key["options"])
-        return _encode(codec, found, writers)
+        read = splits or _read_splits(format, paths, held_out, key["options"])
+        return _encode(codec, read, writers)
 
     return store(SPLITS, _empty(codec), fill, cache_dir, key), codec
 
@@ -178,20 +277,20 @@ def _read_splits(
     nothing = Sequences([], [])
     splits = dict.fromkeys(SPLITS, nothing)
     for split, path in paths.items():
-        found = format.read(path, _argument(split), options)
-        if not any(sequences.items for sequences in found.values()):
+        read = format.read(path, _argument(split), options)
+        if not any(sequences.items for sequences in read.values()):
             raise InputError(f"{_argument(split)}: {path} has no sequences")
         if split != "train":
-            splits[split] = _join(found)
-        elif "" not in found:
-            splits |= {s: q for s, q in found.items() if s not in paths or s == "train"}
-        elif parts := _parts_in_time(format, found[""], held_out):
+            splits[split] = _join(read)
+        elif "" not in read:
+            splits |= {s: q for s, q in read.items() if s not in paths or s == "train"}
+        elif parts := _parts_in_time(format, read[""], held_out):
             splits |= {s: q for s, q in parts.items() if s not in paths or s == "train"}
         else:
-            dealt = deal(len(found[""].items), held_out)
+            dealt = deal(len(read[""].items), held_out)
             for index, name in enumerate(SPLITS):
                 if name not in paths or name == "train":
-                    splits[name] = found[""].take(np.flatnonzero(dealt == index))
+                    splits[name] = read[""].take(np.flatnonzero(dealt == index))
     if not splits["train"].items:
         raise InputError(f"data: nothing of {paths['train']} is left for training")
     seen: dict[str, str] = {}
@@ -218,9 +317,9 @@ def _parts_in_time(
     }
 
 
-def _join(found: Mapping[str, Sequences]) -> Sequences:
+def _join(splits: Mapping[str, Sequences]) -> Sequences:
     """All sequences of a file, whatever its splits."""
-    parts = list(found.values())
+    parts = list(splits.values())
     ids = None
     if all(part.ids is not None for part in parts):
         ids = [i for part in parts for i in part.ids or ()]
@@ -270,13 +369,13 @@ def _encode(
 
 
 def load_sequence_file(codec: SequenceCodec, path: str, argument: str, cache_dir: Any) -> Corpus:
-    """Reads one file whole, encoded by the codec of a run."""
+    """Reads one file whole, encoded by the codec of a run; arguments as `Format.load_file`."""
     check_path(path, argument)
-    found = _join(codec.read(path, argument, codec.read_options()))
+    sequences = _join(codec.read(path, argument, codec.read_options()))
     stored = store(
         ["train"],
         _empty(codec),
-        lambda writers: _encode(codec, {"train": found}, writers),
+        lambda writers: _encode(codec, {"train": sequences}, writers),
         cache_dir,
         {"source": fingerprint(path), "codec": codec.to_dict()},
     )

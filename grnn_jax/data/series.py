@@ -52,10 +52,6 @@ class SeriesCodec(SequenceCodec):
     name: ClassVar[str] = "series"
     options: ClassVar[tuple[str, ...]] = ("sequence_column", "value_columns")
 
-    def __post_init__(self) -> None:
-        for field in ("channels", "shift", "scale"):  # Lists, if they come from JSON.
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-
     @property
     def event_type(self) -> EventType:
         return EventType("reals", (len(self.channels),), {"shift": self.shift, "scale": self.scale})
@@ -114,7 +110,11 @@ class SeriesCodec(SequenceCodec):
                     "it, or leave it out with --value_columns"
                 )
         return cls(
-            with_end, **options, channels=channels, shift=shift.tolist(), scale=scale.tolist()
+            with_end,
+            **options,
+            channels=channels,
+            shift=tuple(shift.tolist()),
+            scale=tuple(scale.tolist()),
         )
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Integer
 
+from grnn_jax.data.codec import Options
 from grnn_jax.data.text_codec_base import Ids, TextCodec, locate
 from grnn_jax.errors import InputError
 
@@ -41,14 +42,15 @@ class SmilesCodec(TextCodec):
             raise InputError("codec smiles cannot lowercase: a small letter is an aromatic atom")
 
     @classmethod
-    def from_pieces(
-        cls, pieces: Iterable[str], *, end: bool, lowercase: bool = False
-    ) -> "SmilesCodec":
-        """Keeps every symbol of text that arrives in pieces, none of which cuts a symbol."""
-        seen: set[str] = set()
+    def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "SmilesCodec":
+        symbols: set[str] = set()
         for piece in pieces:
-            seen.update(split_smiles(piece))
-        return cls(end, lowercase, tuple(sorted(seen)))
+            symbols.update(split_smiles(piece))
+        return cls(with_end, options["lowercase"], tuple(sorted(symbols)))
+
+    @classmethod
+    def split(cls, text: str) -> list[str]:
+        return split_smiles(text)
 
     @property
     def num_symbols(self) -> int:
@@ -58,7 +60,8 @@ class SmilesCodec(TextCodec):
     def _index(self) -> dict[str, int]:
         return {symbol: i for i, symbol in enumerate(self.vocabulary)}
 
-    def complete(self, text: str) -> int:
+    @classmethod
+    def complete(cls, text: str) -> int:
         return max(text.rfind(" "), text.rfind("\n")) + 1  # No symbol holds either and more.
 
     def encode(

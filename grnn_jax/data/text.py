@@ -1,30 +1,94 @@
 """Text: from files to tokens, in passes that hold no text."""
 
 import array
+import dataclasses
 import hashlib
 import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
 
 from grnn_jax.config import SPLITS
-from grnn_jax.data.corpus import TextSource, iter_lines, text_pieces
-from grnn_jax.data.smiles import SmilesCodec
+from grnn_jax.data.codec import Codec, Options
+from grnn_jax.data.column import is_csv
+from grnn_jax.data.corpus import Corpus, FileSource, TextSource, iter_lines, text_pieces
+from grnn_jax.data.format_base import Format
+from grnn_jax.data.shakespeare import PlaysSource
 from grnn_jax.data.splitting import Fractions, deal
 from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store, write_line, write_text
-from grnn_jax.data.text_codec import CharCodec, TextCodec, WordCodec, build_codec, split_words
+from grnn_jax.data.text_codec import CODECS, TextCodec, check_codec_options
 from grnn_jax.errors import InputError
 
 
-class TextLoader:
-    """Reads sources in passes; holds no text."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextFormat(Format):
+    """Text, encoded by one of `CODECS`: documents of a stream, or each line a sequence."""
 
-    def __init__(self, sources: Mapping[str, TextSource], format: str, held_out: Fractions):
+    needs_data: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return () if self.is_stream else ("column",)
+
+    @property
+    def codecs(self) -> Mapping[str, type[Codec]]:
+        return CODECS
+
+    def load(
+        self,
+        paths: Mapping[str, str],
+        held_out: Fractions,
+        settings: Mapping[str, Any],
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        codec: Codec | None = None,
+        folder: pathlib.Path | None = None,
+    ) -> tuple[Stored, Codec]:
+        check_codec_options(settings["codec"], settings["max_vocabulary"])
+        sources: dict[str, TextSource] = {split: PlaysSource(split) for split in SPLITS}
+        if paths:
+            column = settings["column"]
+            sources = {
+                split: FileSource(path, "data" if split == "train" else f"{split}_data", column)
+                for split, path in paths.items()
+            }
+        loader = TextLoader(sources, held_out, by_line=not self.is_stream)
+        if codec is None:
+            codec = loader.build_codec(CODECS[settings["codec"]], settings)
+        assert isinstance(codec, TextCodec)
+        return loader.load(codec, cache_dir, folder), codec
+
+    def load_file(
+        self,
+        codec: Codec,
+        path: str,
+        settings: Mapping[str, Any],
+        *,
+        argument: str = "data",
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> Corpus:
+        assert isinstance(codec, TextCodec)
+        source = FileSource(path, argument, settings["column"] if is_csv(path) else "")
+        loader = TextLoader({"train": source}, Fractions(), by_line=not self.is_stream)
+        return loader.load(codec, cache_dir).corpora["train"]
+
+
+class TextLoader:
+    """Reads sources in passes; holds no text.
+
+    Args:
+        sources: where the text of each split comes from, "train" among them.
+        held_out: the parts of the training source that are held out.
+        by_line: whether each line is a sequence; else each document is one, cut anywhere.
+    """
+
+    def __init__(self, sources: Mapping[str, TextSource], held_out: Fractions, *, by_line: bool):
         self._sources = sources
-        self._format = format
+        self._by_line = by_line
         self._held_out = held_out
         self._splits = any(held_out)
 
@@ -35,39 +99,46 @@ class TextLoader:
         total = sum(1 for _ in iter_lines(self._sources["train"], errors))
         return deal(total, self._held_out)
 
-    def build_codec(self, name: str, max_vocabulary: int, lowercase: bool) -> TextCodec:
-        """Builds the codec in one pass over all splits (chars, smiles) or over train (words)."""
-        end = self._format == "lines"
-        if name == "words":
-            words = self._train_words(lowercase)
-            return WordCodec.from_tokens(words, max_vocabulary, end=end, lowercase=lowercase)
-        if name == "bytes":
-            return build_codec(name, (), end=end, lowercase=lowercase)
-        whole = SmilesCodec() if name == "smiles" else CharCodec()
+    def build_codec(self, codec: type[TextCodec], options: Options) -> TextCodec:
+        """Makes a codec in one pass over what it is to see: all splits, or the training split."""
+        if codec.fits_train:
+            return codec.fit(self._train_pieces(codec, options), self._by_line, options)
         pieces = itertools.chain.from_iterable(
-            (line for _, _, line in iter_lines(source)) if end else text_pieces(source, whole)
-            for source in self._sources.values()
+            self._pieces(source, codec) for source in self._sources.values()
         )
-        if name == "smiles":
-            return SmilesCodec.from_pieces(pieces, end=end, lowercase=lowercase)
-        return build_codec(name, pieces, end=end, lowercase=lowercase)
+        return codec.fit(pieces, self._by_line, options)
 
-    def _train_words(self, lowercase: bool) -> Iterator[str]:
-        """The words of the training split."""
+    def _pieces(self, source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
+        """The text of a source in pieces none of which cuts a symbol, or its lines."""
+        if self._by_line:
+            return (line for _, _, line in iter_lines(source, codec.decode_errors))
+        return text_pieces(source, codec)
+
+    def _train_pieces(self, codec: type[TextCodec], options: Options) -> Iterator[str]:
+        """The same of the training split alone."""
         source = self._sources["train"]
-        if self._format == "lines":
-            split = self._split_of_lines("strict")
-            for i, (_, _, line) in enumerate(iter_lines(source)):
+        if self._by_line:
+            split = self._split_of_lines(codec.decode_errors)
+            for i, line in enumerate(self._pieces(source, codec)):
                 if split is None or split[i] == 0:
-                    yield from split_words(line, lowercase)
+                    yield line
             return
 
-        def words() -> Iterator[str]:
-            for piece in text_pieces(source, WordCodec()):
-                yield from split_words(piece, lowercase)
+        def pieces() -> Iterator[str]:
+            for piece in self._pieces(source, codec):
+                # Before the symbols are counted: lowercasing may change their number.
+                yield piece.lower() if options["lowercase"] else piece
 
-        stop = self._held_out.bounds(sum(1 for _ in words()))[0] if self._splits else None
-        yield from itertools.islice(words(), stop)
+        if not self._splits:
+            yield from pieces()
+            return
+        left = self._held_out.bounds(sum(len(codec.split(piece)) for piece in pieces()))[0]
+        for piece in pieces():
+            symbols = codec.split(piece)[:left]
+            left -= len(symbols)
+            yield "".join(symbols)
+            if not left:
+                return
 
     def load(
         self,
@@ -76,7 +147,7 @@ class TextLoader:
         folder: pathlib.Path | None = None,
     ) -> Stored:
         """Encodes all sources, or finds them encoded in `folder` or `cache_dir`."""
-        if self._format == "lines" and codec.end is None:
+        if self._by_line and codec.end is None:
             raise InputError("format 'lines' needs a codec with an end token, as trained on lines")
         like = np.empty(0, codec.dtype)
         stored = open_stored(folder, SPLITS, like) if folder else None
@@ -84,13 +155,13 @@ class TextLoader:
             key = {
                 "sources": {split: source.fingerprint() for split, source in self._sources.items()},
                 "codec": codec.to_dict(),
-                "format": self._format,
+                "format": "lines" if self._by_line else "text",
             }
-            if self._format == "lines":
+            if self._by_line:
                 key["held_out"] = self._held_out.to_json()
-            fill = self._fill_lines if self._format == "lines" else self._fill_text
+            fill = self._fill_lines if self._by_line else self._fill_text
             stored = store(SPLITS, like, lambda out: fill(codec, out), cache_dir, key)
-        if self._format == "text" and self._splits:
+        if not self._by_line and self._splits:
             corpora, whole = dict(stored.corpora), stored.corpora["train"]
             train_end, valid_end = self._held_out.bounds(whole.num_events)
             corpora["train"] = whole.part(0, train_end)

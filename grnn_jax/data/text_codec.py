@@ -4,15 +4,14 @@ import codecs
 import collections
 import dataclasses
 import functools
-import itertools
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Integer
 
-from grnn_jax.config import CODECS
+from grnn_jax.data.codec import Options
 from grnn_jax.data.smiles import SmilesCodec
 from grnn_jax.data.text_codec_base import (
     Ids,
@@ -34,6 +33,14 @@ class CharCodec(TextCodec):
 
     characters: str = ""
     name: ClassVar[str] = "chars"
+    options: ClassVar[tuple[str, ...]] = ("lowercase",)
+
+    @classmethod
+    def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "CharCodec":
+        characters: set[str] = set()
+        for piece in pieces:
+            characters.update(piece.lower() if options["lowercase"] else piece)
+        return cls(with_end, options["lowercase"], "".join(sorted(characters)))
 
     @property
     def num_symbols(self) -> int:
@@ -75,6 +82,11 @@ class ByteCodec(TextCodec):
     # Bytes that are not UTF-8 become lone surrogates, which `encode` turns back into these bytes.
     decode_errors: ClassVar[str] = "surrogateescape"
 
+    @classmethod
+    def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "ByteCodec":
+        del pieces
+        return cls(with_end, options["lowercase"])
+
     @property
     def num_symbols(self) -> int:
         return 256
@@ -107,15 +119,22 @@ class WordCodec(TextCodec):
 
     vocabulary: tuple[str, ...] = ()
     name: ClassVar[str] = "words"
+    options: ClassVar[tuple[str, ...]] = ("lowercase", "max_vocabulary")
+    fits_train: ClassVar[bool] = True
 
     @classmethod
-    def from_tokens(
-        cls, tokens: Iterable[str], max_vocabulary: int, *, end: bool, lowercase: bool
-    ) -> "WordCodec":
+    def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "WordCodec":
         """Keeps the most frequent tokens: `max_vocabulary` symbols with `<unk>` among them."""
-        counts = collections.Counter(tokens)
+        lowercase, size = options["lowercase"], options["max_vocabulary"]
+        counts: collections.Counter[str] = collections.Counter()
+        for piece in pieces:
+            counts.update(split_words(piece, lowercase))
         ranked = sorted(counts, key=lambda token: (-counts[token], token))
-        return cls(end, lowercase, tuple(ranked[: max_vocabulary - 1]))
+        return cls(with_end, lowercase, tuple(ranked[: size - 1]))
+
+    @classmethod
+    def split(cls, text: str) -> list[str]:
+        return split_words(text)
 
     @property
     def num_symbols(self) -> int:
@@ -125,7 +144,8 @@ class WordCodec(TextCodec):
     def _index(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.vocabulary, start=1)}
 
-    def complete(self, text: str) -> int:
+    @classmethod
+    def complete(cls, text: str) -> int:
         return max(text.rfind(" "), text.rfind("\n")) + 1
 
     def encode(
@@ -143,6 +163,12 @@ class WordCodec(TextCodec):
 def split_words(text: str, lowercase: bool = False) -> list[str]:
     """Splits text into words, punctuation marks and whitespace characters, losing nothing."""
     return _WORD.findall(text.lower() if lowercase else text)
+
+
+CODECS: dict[str, type[TextCodec]] = {
+    codec.name: codec for codec in (CharCodec, ByteCodec, WordCodec, SmilesCodec)
+}
+"""The codecs of text by name, for --codec; a new one is one file and one line here."""
 
 
 def check_codec_options(name: str, max_vocabulary: int) -> None:
@@ -163,44 +189,25 @@ def build_codec(
 ) -> TextCodec:
     """Builds a codec from text that arrives in chunks, none of which is kept.
 
+    >>> codec = build_codec("chars", ["an old ", "cat"])
+    >>> codec.encode("cat").tolist()
+    [2, 1, 7]
+    >>> codec.decode([2, 1, 7])
+    'cat'
+
     Args:
-        name: "chars", "bytes", "words" or "smiles".
+        name: one of `CODECS`.
         chunks: the text the vocabulary comes from, cut anywhere.
         end: whether to add a token that ends a sequence.
         max_vocabulary: greatest number of symbols of the words codec, `<unk>` included.
         lowercase: whether text is lowercased.
 
+    Returns:
+        The codec.
+
     Raises:
         InputError: an option is out of range.
     """
     check_codec_options(name, max_vocabulary)
-    if name == "bytes":
-        return ByteCodec(end, lowercase)
-    if name == "chars":
-        seen: set[str] = set()
-        for chunk in chunks:
-            seen.update(chunk.lower() if lowercase else chunk)
-        return CharCodec(end, lowercase, "".join(sorted(seen)))
-    if name == "smiles":
-        pieces = complete_pieces(chunks, SmilesCodec())
-        return SmilesCodec.from_pieces(pieces, end=end, lowercase=lowercase)
-    pieces = complete_pieces(chunks, WordCodec())
-    tokens = itertools.chain.from_iterable(split_words(piece, lowercase) for piece in pieces)
-    return WordCodec.from_tokens(tokens, max_vocabulary, end=end, lowercase=lowercase)
-
-
-def text_codec_from_dict(description: dict[str, Any]) -> TextCodec:
-    """Rebuilds a codec from what `Codec.to_dict` returned; raises InputError if it cannot."""
-    types: dict[Any, type[TextCodec]] = {
-        codec.name: codec for codec in (CharCodec, ByteCodec, WordCodec, SmilesCodec)
-    }
-    fields = dict(description)
-    name = fields.pop("codec", None)
-    if name not in types:
-        raise InputError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
-    if "vocabulary" in fields:
-        fields["vocabulary"] = tuple(fields["vocabulary"])
-    try:
-        return types[name](**fields)
-    except TypeError as error:
-        raise InputError(f"the description of codec {name!r} is not valid: {error}") from error
+    codec, options = CODECS[name], {"lowercase": lowercase, "max_vocabulary": max_vocabulary}
+    return codec.fit(complete_pieces(chunks, codec), end, options)

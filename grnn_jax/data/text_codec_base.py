@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
-from grnn_jax.data.codec import Codec, EventType
+from grnn_jax.data.codec import Codec, EventType, Options
 from grnn_jax.errors import InputError
 
 Ids = Sequence[int | np.integer] | Integer[np.ndarray, " T"]
@@ -22,17 +22,46 @@ class IncrementalDecoder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TextCodec(Codec):
-    """A reversible map between text and tokens `0 .. size-1`.
+    """A reversible map between text and tokens `0 .. size-1`; the entries of `text_codec.CODECS`.
 
-    With `with_end` the last token is the end of a sequence (format `lines`); with `lowercase`
-    text is lowercased before it is encoded.
+    With `with_end` the last token is the end of a sequence.
+
+    Attributes:
+        lowercase: whether text is lowercased before it is encoded.
+        decode_errors: how undecodable bytes of a file are treated when it is read for this codec.
+        fits_train: whether `fit` sees the training split alone. Else it sees all splits, so that
+          no character of theirs is unknown, which would have probability zero.
     """
 
     lowercase: bool = False
 
     is_text: ClassVar[bool] = True
-    # How undecodable bytes of a file are treated when it is read for this codec.
     decode_errors: ClassVar[str] = "strict"
+    fits_train: ClassVar[bool] = False
+
+    @classmethod
+    def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "TextCodec":
+        """Makes the codec of a text.
+
+        Args:
+            pieces: the text in pieces that `complete` made, read once or not at all.
+            with_end: whether the end of a sequence is a token.
+            options: values of "lowercase" and "max_vocabulary".
+
+        Returns:
+            The codec.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def split(cls, text: str) -> Sequence[str]:
+        """The symbols of a text, before any becomes unknown; joined they are the text."""
+        return text
+
+    @classmethod
+    def complete(cls, text: str) -> int:
+        """Length of the beginning of `text` whose tokens no later text can change."""
+        return len(text)
 
     @property
     def num_symbols(self) -> int:
@@ -65,9 +94,9 @@ class TextCodec(Codec):
                 return np.dtype(dtype)
         return np.dtype(np.int32)
 
-    def complete(self, text: str) -> int:
-        """Length of the beginning of `text` whose tokens no later text can change."""
-        return len(text)
+    @property
+    def summary(self) -> str:
+        return f"{self.name}, {self.size} symbols"
 
     def encode(
         self, text: str, source: str = "text", *, line: int = 1, column: int = 1
@@ -110,7 +139,7 @@ def locate(text: str, at: int, line: int, column: int) -> tuple[int, int]:
     return line + text.count("\n", 0, at), len(before[2]) + (1 if before[1] else column)
 
 
-def complete_pieces(chunks: Iterable[str], codec: TextCodec) -> Iterable[str]:
+def complete_pieces(chunks: Iterable[str], codec: TextCodec | type[TextCodec]) -> Iterable[str]:
     """Moves the cuts between chunks to places where no token is cut in two."""
     rest: list[str] = []
     for chunk in chunks:

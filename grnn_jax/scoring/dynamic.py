@@ -82,7 +82,7 @@ def make_dynamic_step(
 
 
 def gradient_rms(
-    model: Model, params: PyTree, corpus: Corpus, format: str, segment_length: int, segments: int
+    model: Model, params: PyTree, corpus: Corpus, segment_length: int, segments: int
 ) -> PyTree:
     r"""The root mean square of the gradient of a segment's mean nats, over training data.
 
@@ -90,14 +90,13 @@ def gradient_rms(
         model: the model.
         params: its parameters.
         corpus: the training data.
-        format: of the run.
         segment_length: events in a segment.
         segments: about how many to look at, from all over the corpus.
 
     Returns:
         R, the structure of the parameters.
     """
-    windows = eval_windows(corpus, format, STATISTICS_STREAMS, segment_length, context=0)
+    windows = eval_windows(corpus, STATISTICS_STREAMS, segment_length, context=0)
 
     @jax.jit
     def add(
@@ -126,7 +125,6 @@ def dynamic_nats(
     model: Model,
     params: PyTree,
     corpus: Corpus,
-    format: str,
     settings: DynamicSettings,
     *,
     rms: PyTree | None = None,
@@ -138,7 +136,6 @@ def dynamic_nats(
         model: the model.
         params: the trained parameters.
         corpus: what to score.
-        format: of the run.
         settings: how the parameters follow.
         rms: of `gradient_rms`; None for plain gradient descent.
         report: is told how many events are done.
@@ -146,7 +143,7 @@ def dynamic_nats(
     Returns:
         The sum of the nats, and the number of events.
     """
-    windows = eval_windows(corpus, format, 1, settings.segment_length)
+    windows = eval_windows(corpus, 1, settings.segment_length)
     dynamic_step = jax.jit(make_dynamic_step(model, settings), donate_argnums=(2, 3))
 
     def step(state: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Any]]:

@@ -47,7 +47,7 @@ def make_score_events(
 
     Args:
         model: the model.
-        config: format, `eval_batch_size` and `sequence_length` are read.
+        config: `eval_batch_size` and `sequence_length` are read.
         mesh: mesh with the axis "data", of one process.
         read: what to compute; the nats alone by default.
 
@@ -72,7 +72,7 @@ def make_score_events(
         folder: str | os.PathLike[str] | None = None,
         report: Report | None = None,
     ) -> dict[str, np.ndarray]:
-        windows = eval_windows(corpus, config.format, size, config.sequence_length)
+        windows = eval_windows(corpus, size, config.sequence_length)
         values: dict[str, np.ndarray] = {}
         done = 0
 

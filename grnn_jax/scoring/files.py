@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from grnn_jax.config import Config
 from grnn_jax.data import Codec, Corpus, TextCodec, load_file
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits
@@ -89,7 +88,11 @@ def score_file(
     if corpus.num_events == 0:
         raise InputError(f"{argument}: {path} has nothing to score")
     if each_line:
-        config, corpus = _lines_of_text(config, run.codec, corpus)
+        if not (corpus.is_stream and isinstance(run.codec, TextCodec)):
+            raise InputError(
+                f"--each_line is for runs on --format=text, got --format={config.format}"
+            )
+        corpus = _lines_of_text(run.codec, corpus)
     values = make_score_events(run.model, config, mesh)(
         run.params, corpus, folder=folder, report=report
     )
@@ -164,15 +167,12 @@ def records(
             yield record
 
 
-def _lines_of_text(config: Config, codec: Codec, corpus: Corpus) -> tuple[Config, Corpus]:
-    """The same events with every line a sequence, and settings that leave sequences whole."""
-    if config.format != "text":
-        raise InputError(f"--each_line is for runs on --format=text, got --format={config.format}")
-    assert isinstance(codec, TextCodec)
+def _lines_of_text(codec: TextCodec, corpus: Corpus) -> Corpus:
+    """The same events with every line a sequence, which stays whole."""
     newline = int(codec.encode("\n", "--each_line")[0])
     starts = [
         start + 1 + np.flatnonzero(np.asarray(corpus.events[start : start + BLOCK]) == newline)
         for start in range(0, corpus.num_events, BLOCK)
     ]
     offsets = np.union1d(corpus.offsets, np.concatenate(starts)).astype(np.int64)
-    return dataclasses.replace(config, format="lines"), Corpus(corpus.events, offsets)
+    return Corpus(corpus.events, offsets)

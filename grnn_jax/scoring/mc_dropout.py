@@ -67,7 +67,7 @@ def mc_dropout_nats(
         model: the model, with dropout.
         params: its parameters.
         corpus: what to score.
-        config: format, `eval_batch_size` and `sequence_length` are read.
+        config: `eval_batch_size` and `sequence_length` are read.
         mesh: mesh with the axis "data", of one process.
         num_draws: K.
         seed: of the masks.
@@ -77,7 +77,7 @@ def mc_dropout_nats(
         The sum of the nats, and the number of events.
     """
     size, key = config.eval_batch_size, jax.random.key(seed)
-    windows = eval_windows(corpus, config.format, size, config.sequence_length)
+    windows = eval_windows(corpus, size, config.sequence_length)
     draw_step = make_mc_dropout_step(model, num_draws)
 
     @jax.jit

@@ -97,12 +97,8 @@ def score_by_method(
         if dynamic.rms:
             train = load_run_data(config, Path(workdir), run.codec).train
             segments = settings.statistics_segments
-            rms = gradient_rms(
-                model, params, train, config.format, dynamic.segment_length, segments
-            )
-        nats, count = dynamic_nats(
-            model, params, corpus, config.format, dynamic, rms=rms, report=report
-        )
+            rms = gradient_rms(model, params, train, dynamic.segment_length, segments)
+        nats, count = dynamic_nats(model, params, corpus, dynamic, rms=rms, report=report)
         score |= dynamic._asdict()
         if dynamic.rms:
             score["statistics_segments"] = settings.statistics_segments

@@ -30,7 +30,7 @@ def make_tempered_sums(model: Model, config: Config, mesh: Mesh) -> Callable[...
 
     Args:
         model: a model whose events are classes.
-        config: format, `eval_batch_size` and `sequence_length` are read.
+        config: `eval_batch_size` and `sequence_length` are read.
         mesh: mesh with the axis "data", of one process.
 
     Returns:
@@ -65,7 +65,7 @@ def make_tempered_sums(model: Model, config: Config, mesh: Mesh) -> Callable[...
     def sums(
         params: PyTree, corpus: Corpus, temperature: float, report: Report | None = None
     ) -> dict[str, float]:
-        windows = eval_windows(corpus, config.format, size, config.sequence_length)
+        windows = eval_windows(corpus, size, config.sequence_length)
         inverse = jnp.float32(1 / temperature)
 
         def step(carry: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Any]]:

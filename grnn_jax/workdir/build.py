@@ -1,7 +1,7 @@
 """From a configuration to the model that it describes, by the registries of the package."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax.numpy as jnp
 
@@ -9,7 +9,7 @@ from grnn_jax import cells, distributions, recurrence
 from grnn_jax import config as config_lib
 from grnn_jax.array_types import Array
 from grnn_jax.config import FIELDS, Config
-from grnn_jax.data import SEQUENCE_FORMATS, Codec, EventType
+from grnn_jax.data import CODECS, FORMATS, Codec, EventType
 from grnn_jax.distributions import Distribution, Family
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model, make_model
@@ -17,17 +17,17 @@ from grnn_jax.model import Model, make_model
 
 def choices() -> dict[str, tuple[str, ...]]:
     """The allowed values of the settings that name something in a registry of the package."""
-    return {"cell": tuple(cells.CELLS), "engine": ("auto", *recurrence.ENGINES)}
+    return {
+        "format": tuple(FORMATS),
+        "codec": tuple(CODECS),
+        "cell": tuple(cells.CELLS),
+        "engine": ("auto", *recurrence.ENGINES),
+    }
 
 
 def _cell_options(cell: str) -> set[str]:
     """The settings that are keyword arguments of a cell."""
     return set(inspect.signature(cells.CELLS[cell]).parameters) & set(FIELDS)
-
-
-def sequence_options(format: str) -> tuple[str, ...]:
-    """The settings that only some formats read, and this one does."""
-    return SEQUENCE_FORMATS[format].options if format in SEQUENCE_FORMATS else ()
 
 
 def _distribution_options(family: Family) -> set[str]:
@@ -48,14 +48,25 @@ def validate(config: Config) -> None:
     for name, allowed in choices().items():
         value = getattr(config, name)
         if value not in allowed:
-            raise InputError(f"--{name} must be one of {', '.join(allowed)}, got {value!r}")
+            raise InputError(_unknown(name, allowed, value))
+    if config.lowercase and "lowercase" not in CODECS[config.codec].options:
+        fitting = " or ".join(name for name, each in CODECS.items() if "lowercase" in each.options)
+        raise InputError(f"--lowercase needs --codec={fitting}, got --codec={config.codec}")
     _check_unused(config, "cell", {name: _cell_options(name) for name in cells.CELLS})
-    _check_unused(config, "format", {f: set(sequence_options(f)) for f in config_lib.FORMATS})
+    _check_unused(config, "format", {name: set(each.options) for name, each in FORMATS.items()})
     named = _named_families(config)
     families = distributions.DISTRIBUTIONS
     for name in named.values():
         if name not in families:
-            raise InputError(f"--distribution must be one of {', '.join(families)}, got {name!r}")
+            raise InputError(_unknown("distribution", families, name))
+
+
+def _unknown(setting: str, known: Iterable[str], value: str) -> str:
+    """What is wrong with a value that no registry has."""
+    return (
+        f"--{setting} must be one of {', '.join(known)}, got {value!r}; if a module of your own "
+        "defines it, name that module: --import_module=NAME"
+    )
 
 
 def _check_unused(config: Config, choice: str, options: Mapping[str, set[str]]) -> None:

@@ -1,5 +1,6 @@
 """The directory of a run: its configuration, its codec, its data and its parameters."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -11,12 +12,12 @@ from jaxtyping import PyTree
 
 from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import FIELDS, Config, differences, from_json, to_json
-from grnn_jax.data import Codec, Splits, TextCodec, codec_from_dict, load_splits
+from grnn_jax.data import FORMATS, Codec, Splits, TextCodec, codec_from_dict, load_splits
 from grnn_jax.data.store import remove_others
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model
 from grnn_jax.sharding import make_mesh, replicated
-from grnn_jax.workdir.build import build_model, sequence_options, validate
+from grnn_jax.workdir.build import build_model, validate
 from grnn_jax.workdir.lock import make_workdir
 
 CONFIG_FILE = "config.json"
@@ -66,10 +67,10 @@ class Run(NamedTuple):
 def data_settings(config: Config) -> dict[str, Any]:
     """The settings that `load_splits` takes."""
     names = (
-        "data", "format", "codec", "column", "valid_data", "test_data", "valid_fraction",
+        "data", "format", "codec", "valid_data", "test_data", "valid_fraction",
         "test_fraction", "max_vocabulary", "lowercase", "model_end",
     )  # fmt: skip
-    options = {name: getattr(config, name) for name in sequence_options(config.format)}
+    options = {name: getattr(config, name) for name in FORMATS[config.format].options}
     return {name: getattr(config, name) for name in names} | {"options": options}
 
 
@@ -144,13 +145,13 @@ def _load_data(config: Config, workdir: Path, codec: Codec | None, reuse: bool) 
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    found = []
+    changes = []
     for name in new:
         if old.get(name) != new[name]:
             counts = [contents.get(name, {}).get("num_events", 0) for contents in (old, new)]
             other = ", others" if counts[0] == counts[1] else ""
-            found.append(f"{name} had {counts[0]:,} events, has {counts[1]:,}{other}")
-    return "; ".join(found)
+            changes.append(f"{name} had {counts[0]:,} events, has {counts[1]:,}{other}")
+    return "; ".join(changes)
 
 
 def load_run_data(config: Config, workdir: Path, codec: Codec) -> Splits:
@@ -174,18 +175,19 @@ def _codec_to_start_with(config: Config) -> Codec:
     """The codec of the run that a new one starts from, if its parameters mean the same there."""
     saved = read_config(config.start_from, "start_from")
     names = {name for name, field in FIELDS.items() if field.metadata["section"] == "model"}
-    names = (names - ONLY_IN_TRAINING) | {"format", "codec", "lowercase", "model_end"}
-    names |= set(sequence_options(saved.format))
-    found = {n: pair for n, pair in differences(saved, config).items() if n in names}
-    if found:
+    names = (names - ONLY_IN_TRAINING) | {"format", "codec", "model_end"}
+    codec = _read_codec(Path(config.start_from), "start_from")
+    names |= {field.name for field in dataclasses.fields(codec)}
+    changed = {n: pair for n, pair in differences(saved, config).items() if n in names}
+    if changed:
         flags = "; ".join(
-            f"--{n} is {there!r} there, {here!r} here" for n, (there, here) in found.items()
+            f"--{n} is {there!r} there, {here!r} here" for n, (there, here) in changed.items()
         )
         raise InputError(
             f"--start_from: the parameters of the run in {config.start_from} do not fit ({flags}); "
             "give the settings of that run"
         )
-    return _read_codec(Path(config.start_from), "start_from")
+    return codec
 
 
 def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
@@ -205,10 +207,10 @@ def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
     codec = None
     if (workdir / CONFIG_FILE).exists():
         path = workdir / CONFIG_FILE
-        found = differences(from_json(_read(path), str(path)), config)
-        if found:
-            flags = "; ".join(f"--{n} was {old!r}, is {new!r}" for n, (old, new) in found.items())
-            cosine = " (--schedule=cosine depends on --num_steps)" if "num_steps" in found else ""
+        changed = differences(from_json(_read(path), str(path)), config)
+        if changed:
+            flags = "; ".join(f"--{n} was {old!r}, is {new!r}" for n, (old, new) in changed.items())
+            cosine = " (--schedule=cosine depends on --num_steps)" if "num_steps" in changed else ""
             raise InputError(
                 f"--workdir: the run in {workdir} has other settings ({flags}){cosine}; give the "
                 "settings it was started with, or another --workdir"
@@ -279,10 +281,10 @@ def load_run(
     )
     template = {"params": shapes, "averaged_params": shapes if config.ema_decay else None}
     store = CheckpointStore(workdir, read_only=True)
-    found = store.restore_params(template, checkpoint)
+    restored = store.restore_params(template, checkpoint)
     store.close()
-    if found is None:
+    if restored is None:
         raise InputError(f"--{argument}: the run in {workdir} has no checkpoint yet")
-    step, params = found
+    step, params = restored
     chosen = params["averaged_params"] if config.ema_decay else params["params"]
     return Run(model, chosen, codec, config, step)

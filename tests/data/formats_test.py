@@ -4,7 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from grnn_jax.data import formats
+from grnn_jax.config import SPLITS
 from grnn_jax.data.formats import codec_from_dict, load_file, load_splits
 from grnn_jax.errors import InputError
 
@@ -72,11 +72,11 @@ def test_duplicates_between_splits_are_counted(tmp_path):
 
 @pytest.mark.parametrize("format", ["text", "lines"])
 def test_split_files(tmp_path, format):
-    names = {s: write(tmp_path / f"{s}.txt", f"{s}\nfile of {s}\n") for s in formats.SPLITS}
+    names = {s: write(tmp_path / f"{s}.txt", f"{s}\nfile of {s}\n") for s in SPLITS}
     splits = load_splits(
         data=names["train"], valid_data=names["valid"], test_data=names["test"], format=format
     )
-    for name, corpus in zip(formats.SPLITS, splits[:3], strict=True):
+    for name, corpus in zip(SPLITS, splits[:3], strict=True):
         if format == "text":
             assert splits.codec.decode(corpus.events) == f"{name}\nfile of {name}\n"
         else:
@@ -118,6 +118,14 @@ def test_bytes_of_any_file(tmp_path):
     splits = load_splits(data=str(path), codec="bytes", valid_fraction=0.25, test_fraction=0.0)
     assert splits.codec.size == 256
     assert np.asarray(splits.valid.events).tobytes() == bytes(range(256))
+
+
+@pytest.mark.parametrize(("format", "is_stream"), [("text", True), ("lines", False)])
+def test_the_corpora_of_text_are_streams(tmp_path, format, is_stream):
+    path = write(tmp_path / "t.txt", "some\nlines\nof\ntext\n" * 10)
+    splits = load_splits(data=path, format=format, valid_fraction=0.2, test_fraction=0.2)
+    corpora = [*splits[:3], splits.train.part(2, 7), load_file(path, format, splits.codec)]
+    assert [corpus.is_stream for corpus in corpora] == [is_stream] * 5
 
 
 def test_lowercase(tmp_path):

@@ -5,12 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grnn_jax.data.text_codec import (
-    build_codec,
-    complete_pieces,
-    split_words,
-    text_codec_from_dict,
-)
+from grnn_jax.data.formats import codec_from_dict
+from grnn_jax.data.text_codec import build_codec, complete_pieces, split_words
 from grnn_jax.errors import InputError
 
 # Text without lone surrogates, which no UTF-8 file holds.
@@ -68,7 +64,7 @@ def test_incremental_bytes_hold_back_a_partial_character():
 @pytest.mark.parametrize("name", ["chars", "bytes", "words", "smiles"])
 def test_dict_round_trip(name):
     codec = build_codec(name, ["Ein Wörtchen, zwei.\n"], end=True, lowercase=name == "chars")
-    again = text_codec_from_dict(json.loads(json.dumps(codec.to_dict())))
+    again = codec_from_dict(json.loads(json.dumps(codec.to_dict())))
     assert again == codec
     assert (again.size, again.end) == (codec.size, codec.end)
 
@@ -130,8 +126,8 @@ def test_bad_options_and_tokens():
     with pytest.raises(InputError, match="max_vocabulary must be at least 2, got 1"):
         build_codec("words", [], max_vocabulary=1)
     with pytest.raises(InputError, match="codec must be one of"):
-        text_codec_from_dict({"codec": "x"})
+        codec_from_dict({"codec": "x"})
     with pytest.raises(InputError, match="description of codec 'chars' is not valid"):
-        text_codec_from_dict({"codec": "chars", "symbols": "ab"})
+        codec_from_dict({"codec": "chars", "symbols": "ab"})
     with pytest.raises(InputError, match=r"token 3 is outside 0 \.\. 1"):
         build_codec("chars", ["ab"]).decode([0, 3])

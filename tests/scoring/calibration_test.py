@@ -79,7 +79,7 @@ def test_a_model_with_exact_probabilities_is_calibrated():
     params = params | {"distribution": params["distribution"] | output}
     events = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [32, 16, 8, 8]))
     corpus = Corpus(events, np.array([0, 20, 25, 64]))
-    config = Config(format="lines", eval_batch_size=2, sequence_length=8)
+    config = Config(eval_batch_size=2, sequence_length=8)
     read = read_classes(model, class_statistics)
     found = make_score_events(model, config, make_mesh(), read)(params, corpus)
     entropy = -(p * np.log(p)).sum()

@@ -91,7 +91,7 @@ def loop_nats(corpus, settings, rms):
 
 
 def package_nats(corpus, settings, rms):
-    windows = eval_windows(corpus, "lines", 1, settings.segment_length)
+    windows = eval_windows(corpus, 1, settings.segment_length)
     step = jax.jit(make_dynamic_step(MODEL, settings))
     params, carry, found = PARAMS, MODEL.initial_state(PARAMS, 1), []
     for index in range(windows.windows_per_epoch):
@@ -105,11 +105,11 @@ def test_dynamic_evaluation_equals_a_numpy_loop(rms):
     scale = None
     settings = DynamicSettings(0.3, 0.4, LENGTH, rms, 0.01)
     if rms:
-        scale = gradient_rms(MODEL, PARAMS, CORPUS, "lines", LENGTH, 1000)
+        scale = gradient_rms(MODEL, PARAMS, CORPUS, LENGTH, 1000)
         assert all((np.asarray(leaf) >= 0).all() for leaf in jax.tree.leaves(scale))
     expected = loop_nats(CORPUS, settings, None if scale is None else to_numpy(scale))
     np.testing.assert_allclose(package_nats(CORPUS, settings, scale), expected, rtol=1e-4)
-    total, count = dynamic_nats(MODEL, PARAMS, CORPUS, "lines", settings, rms=scale)
+    total, count = dynamic_nats(MODEL, PARAMS, CORPUS, settings, rms=scale)
     assert count == 24 and total == pytest.approx(expected.sum(), rel=1e-4)
 
 
@@ -127,7 +127,7 @@ def test_the_scale_is_the_root_mean_square_of_all_segments():
             )
             squares = jax.tree.map(lambda s, g: s + g**2, squares, gradient)
             count += 1
-    found = gradient_rms(MODEL, PARAMS, CORPUS, "lines", LENGTH, 1000)
+    found = gradient_rms(MODEL, PARAMS, CORPUS, LENGTH, 1000)
     jax.tree.map(
         lambda a, s: np.testing.assert_allclose(a, np.sqrt(s / count), rtol=1e-4, atol=1e-6),
         found,

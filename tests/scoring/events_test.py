@@ -23,12 +23,12 @@ def ragged_corpus(lengths, num_classes=5, seed=0):
     return Corpus(events, np.cumsum([0, *lengths]))
 
 
-@pytest.mark.parametrize("format", ["lines", "text"])
-def test_positions_are_where_the_events_came_from(format):
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_positions_are_where_the_events_came_from(is_stream):
     # Each event is its own position, so the batches themselves say what is expected.
     corpus = ragged_corpus([3, 1, 7, 2, 2, 9, 30, 1], 2)
-    corpus = corpus._replace(events=np.arange(corpus.num_events))
-    windows = eval_windows(corpus, format, 3, 4, context=6)
+    corpus = corpus._replace(events=np.arange(corpus.num_events), is_stream=is_stream)
+    windows = eval_windows(corpus, 3, 4, context=6)
     seen = []
     for index in range(windows.windows_per_epoch):
         batch, positions = windows[index], windows.positions(index)
@@ -42,7 +42,7 @@ def test_every_event_has_the_nats_of_its_sequence(tmp_path):
     model = make_model(cells.gru(6), distributions.categorical(5, embedding_size=4))
     params = perturb(model.init(jax.random.key(0)))
     corpus = ragged_corpus(lengths)
-    config = Config(format="lines", eval_batch_size=3, sequence_length=4)
+    config = Config(eval_batch_size=3, sequence_length=4)
     score, reports = make_score_events(model, config, make_mesh()), []
     nats = score(params, corpus, folder=tmp_path, report=reports.append)["nats"]
     assert isinstance(nats, np.memmap) and nats.shape == (sum(lengths),)

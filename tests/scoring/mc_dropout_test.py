@@ -14,7 +14,7 @@ from grnn_jax.sharding import make_mesh
 
 LENGTHS = [7, 2, 3, 9, 3]
 CORPUS = Corpus(np.random.default_rng(0).integers(0, 3, 24), np.cumsum([0, *LENGTHS]))
-CONFIG = Config(format="lines", eval_batch_size=2, sequence_length=8)
+CONFIG = Config(eval_batch_size=2, sequence_length=8)
 
 
 def dropped(rate):
@@ -25,7 +25,7 @@ def dropped(rate):
 
 def test_the_mean_over_draws_equals_a_loop_over_them():
     model, params = dropped(0.5)
-    windows = eval_windows(CORPUS, "lines", 2, 8)
+    windows = eval_windows(CORPUS, 2, 8)
     step, key = jax.jit(make_mc_dropout_step(model, 3)), jax.random.key(5)
     one = jax.jit(lambda carry, batch, key: event_log_probs(model, params, carry, batch, key=key))
     start = model.initial_state(params, 2)

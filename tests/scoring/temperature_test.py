@@ -14,7 +14,7 @@ from grnn_jax.scoring.temperature import fit_temperature, make_tempered_sums
 from grnn_jax.sharding import make_mesh
 
 CORPUS = Corpus(np.random.default_rng(0).integers(0, 4, 30), np.array([0, 7, 9, 21, 30]))
-CONFIG = Config(format="lines", eval_batch_size=2, sequence_length=8)
+CONFIG = Config(eval_batch_size=2, sequence_length=8)
 
 
 def numpy_sums(scores, events, temperature):
