@@ -1,7 +1,7 @@
 """Writes the train and validation text that char-rnn's loader makes of one file.
 
     python benchmarks/char_rnn_split.py input.txt OUTPUT_DIR
-    python experiments/train.py --flagfile=experiments/presets/tinyshakespeare_long.flags \
+    python experiments/train.py --preset=tinyshakespeare_long \
         --data=OUTPUT_DIR/train.txt --valid_data=OUTPUT_DIR/valid.txt --eval_batch_size=50
 
 char-rnn (util/CharSplitLMMinibatchLoader.lua) lays the text out as 50 streams, cuts them into

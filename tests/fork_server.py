@@ -126,7 +126,7 @@ def main() -> None:
     """Serves until standard input ends."""
     import tensorboardX  # noqa: F401
 
-    import grnn_jax.runner  # noqa: F401
+    import grnn_jax.cli.train  # noqa: F401
 
     warnings.filterwarnings("ignore", message=".*fork.*")
     for line in sys.stdin:

@@ -1,22 +1,16 @@
 """Requests for many samples: stopped anywhere, they end as if nothing was; few samples are held."""
 
 import functools
-import importlib
-import io
 import json
-import sys
 import tracemalloc
 
 import numpy as np
 import pytest
-from fork_server import SCRIPTS
 from pyarrow import parquet
 
+from grnn_jax.cli import large_request, targets
 from grnn_jax.errors import InputError
 
-sys.path.append(str(SCRIPTS))
-large_request = importlib.import_module("large_request")
-targets = importlib.import_module("targets")
 NUM_SAMPLES = 1000
 
 
@@ -253,16 +247,20 @@ def test_memory_does_not_grow_with_the_samples(tmp_path, told, monkeypatch, name
     assert many < few + 2**19  # 3,584 samples of 4 kB are 14 MB.
 
 
-def test_different_ones_are_counted_in_parts(monkeypatch):
+def test_different_ones_are_counted_in_parts(monkeypatch, tmp_path):
     monkeypatch.setattr(targets, "BLOCK_BYTES", 1 << 16)
     monkeypatch.setattr(large_request, "COUNTED_AT_ONCE", 10_000)
     rng = np.random.default_rng(0)
     peaks = []
     for count in (20_000, 160_000):
         numbers = rng.integers(0, 2**64, count, np.uint64)[rng.integers(0, count, count)]
-        file = io.BytesIO(numbers.tobytes())
-        peaks.append(peak_memory(functools.partial(large_request.count_different, file)))
-        expected = (count, len(set(numbers.tolist())))
-        assert large_request.count_different(file) == expected
+        path = tmp_path / str(count)
+        path.write_bytes(numbers.tobytes())
+        with path.open("rb") as file:
+            peaks.append(peak_memory(functools.partial(large_request.count_different, file)))
+            expected = (count, len(set(numbers.tolist())))
+            assert large_request.count_different(file) == expected
     assert peaks[1] < 1.5 * peaks[0] and peaks[1] < 8 * 160_000
-    assert large_request.count_different(io.BytesIO()) == (0, 0)
+    (tmp_path / "empty").write_bytes(b"")
+    with (tmp_path / "empty").open("rb") as file:
+        assert large_request.count_different(file) == (0, 0)

@@ -1,20 +1,15 @@
 """Pictures, by what stands on their axes."""
 
-import importlib
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
-from fork_server import SCRIPTS
 from matplotlib.colors import to_rgba
 
+from grnn_jax.cli import plots
+from grnn_jax.cli.writers import pictures
 from grnn_jax.errors import InputError
-
-sys.path.append(str(SCRIPTS))
-plots = importlib.import_module("plots")
-pictures = importlib.import_module("writers.pictures")
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from grnn_jax import workdir
 from grnn_jax.config import FIELDS, Config
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
-PRESETS = sorted((EXPERIMENTS / "presets").iterdir())
+ROOT = pathlib.Path(__file__).parents[1]
+CLI = ROOT / "grnn_jax" / "cli"
+PRESETS = sorted((CLI / "presets").glob("*.flags"))
 DEFINED = re.compile(r'(?:define|DEFINE_\w+)\((?:"\w+", )?"(\w+)"')
 
 
@@ -33,14 +34,14 @@ def test_the_preset_is_valid(path):
     values.pop("workdir", None)
     workdir.validate(Config(data="a file", **values))
     assert path.suffix == ".flags" and comment
-    files = re.findall(r"--flagfile=(\S+)", "\n".join(comment))
-    assert set(files) <= {f"experiments/presets/{path.name}"}
-    assert files or path.stem == "smoke"
+    named = re.findall(r"--preset=(\S+)", "\n".join(comment))
+    assert set(named) <= {path.stem}
+    assert named or path.stem == "smoke"
 
 
 def test_comments_name_flags_that_there_are():
-    scripts = [*EXPERIMENTS.glob("*.py"), *(EXPERIMENTS.parent / "benchmarks").glob("*.py")]
-    known = {*FIELDS, "flagfile", "no-deps"}
+    scripts = [*CLI.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    known = {*FIELDS, "no-deps"}
     for script in scripts:
         known |= set(DEFINED.findall(script.read_text()))
     for path in PRESETS:

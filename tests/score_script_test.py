@@ -1,24 +1,20 @@
 """score.py as a user runs it: its records, its orders, its pictures, how it fails."""
 
 import csv
-import importlib
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
-from fork_server import SCRIPTS, ForkServer
+from fork_server import ForkServer
 from matplotlib.colors import to_hex
 from pyarrow import parquet
 
 import grnn_jax
+from grnn_jax.cli.writers import records as writing
+from grnn_jax.cli.writers import surprise
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import load_run
-
-sys.path.append(str(SCRIPTS))
-writing = importlib.import_module("writers.records")
-surprise = importlib.import_module("writers.surprise")
 
 SMALL = (
     "--data=lines.txt", "--format=lines", "--hidden_size=8", "--batch_size=4",

@@ -1,7 +1,6 @@
 """Samples of every format as files: what other programs, and the codecs, read from them."""
 
 import csv
-import importlib
 import itertools
 import re
 import sys
@@ -12,10 +11,11 @@ import jax
 import mido
 import numpy as np
 import pytest
-from fork_server import SCRIPTS
 from pyarrow import parquet
 
 from grnn_jax import cells, distributions
+from grnn_jax.cli import large_request, writers
+from grnn_jax.cli.writers import drawings, images, sequences, tables
 from grnn_jax.config import Config
 from grnn_jax.data.events import EventsCodec
 from grnn_jax.data.images import ImagesCodec
@@ -28,14 +28,6 @@ from grnn_jax.errors import InputError
 from grnn_jax.likelihood import log_prob
 from grnn_jax.model import make_model
 from grnn_jax.workdir import Run
-
-sys.path.append(str(SCRIPTS))
-writers = importlib.import_module("writers")
-large_request = importlib.import_module("large_request")
-drawings, images, music, sequences, tables = (
-    importlib.import_module(f"writers.{name}")
-    for name in ("drawings", "images", "music", "sequences", "tables")
-)
 
 
 def write(target, samples):
@@ -211,7 +203,7 @@ def test_a_wait_for_nothing_is_no_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("time", "kept", "reached"), [(0.5, 0, True), (3, 2, True), (6.9, 2, True), (7, 3, False)]
+    ("time", "kept", "reached"), [(0.5, 0, True), (3.0, 2, True), (6.9, 2, True), (7.0, 3, False)]
 )
 def test_a_sample_ends_at_a_time(time, kept, reached):
     waits = {"wait": np.float32([1, 2, 4]), "censored": np.zeros(3, bool)}

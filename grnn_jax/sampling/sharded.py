@@ -22,7 +22,7 @@ class Block(NamedTuple):
     log_probs: Float[Array, "B T"]
 
 
-SampleBlock = Callable[[Params, PRNGKey, Int[AnyArray, ""]], Block]
+SampleBlock = Callable[[Params, PRNGKey, int | Int[AnyArray, ""]], Block]
 
 
 def make_sharded_sample(

@@ -1,0 +1,123 @@
+"""The flags of the commands: one for each setting of a run, and those of the machine."""
+
+import os
+from typing import Any
+
+from absl import flags
+
+from grnn_jax.cli.old_names import ChoiceParser, NameParser
+from grnn_jax.config import FIELDS, RENAMED, Config
+from grnn_jax.errors import InputError
+from grnn_jax.workdir import choices
+
+FLAGS = flags.FLAGS
+DEFAULT_WORKDIR = "runs/default"
+OWN, MACHINE = "this command", "machine"
+"""Sections of the help, beside those of the settings."""
+_PATHS = ("data", "valid_data", "test_data", "start_from")
+_sections: dict[str, list[str]] = {}
+
+
+def _remember(section: str, name: str) -> None:
+    names = _sections.setdefault(section, [])
+    if name not in names:
+        names.append(name)
+
+
+def section(name: str) -> list[str]:
+    """The flags of a section of the help, as they were defined."""
+    return _sections.get(name, [])
+
+
+def define_config() -> None:
+    """Defines a flag for each field of `Config`."""
+    serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()
+    for name, field in FIELDS.items():
+        metadata, kind = field.metadata, type(field.default)
+        default: Any = field.default
+        allowed = choices().get(name, metadata["choices"])
+        if name in RENAMED:
+            parser = NameParser(name) if allowed is None else ChoiceParser(name, list(allowed))
+            flags.DEFINE(parser, name, default, metadata["help"], serializer=serializer)
+        elif allowed is not None:
+            flags.DEFINE_enum(name, default, list(allowed), metadata["help"])
+        elif kind is bool:
+            flags.DEFINE_boolean(name, default, metadata["help"])
+        elif kind is int:
+            flags.DEFINE_integer(name, default, metadata["help"])
+        elif kind is float:
+            flags.DEFINE_float(name, default, metadata["help"])
+        else:
+            flags.DEFINE_string(name, default, metadata["help"])
+        _remember(metadata["section"], name)
+
+
+def define_machine(distributed: bool = True) -> None:
+    """Defines the flags that say where a run lives and what it runs on.
+
+    Args:
+        distributed: True to define those of several processes.
+    """
+    flags.DEFINE_string("workdir", DEFAULT_WORKDIR, "Directory that holds everything of a run.")
+    flags.DEFINE_integer(
+        "num_cpu_devices",
+        0,
+        "Virtual CPU devices, which share the rows of a batch; 0: in training and sampling as many "
+        "as help on this machine, else what JAX is set to.",
+    )
+    names = ["workdir", "num_cpu_devices"]
+    if distributed:
+        flags.DEFINE_string("coordinator_address", "", "host:port of process 0 of several.")
+        flags.DEFINE_integer("num_processes", 1, "Processes that train together.")
+        flags.DEFINE_integer("process_id", 0, "Number of this process, from 0.")
+        names += ["coordinator_address", "num_processes", "process_id"]
+    for name in names:
+        _remember(MACHINE, name)
+
+
+def define(kind: str, name: str, default: object, help: str, **options: object) -> None:
+    """Defines a flag of one command, listed first in its help.
+
+    Args:
+        kind: "string", "integer", "float", "boolean", "enum" or "multi_string".
+        name: its name.
+        default: its value where it is not given.
+        help: one sentence.
+        **options: passed on to absl.
+    """
+    getattr(flags, f"DEFINE_{kind}")(name=name, default=default, help=help, **options)
+    _remember(OWN, name)
+
+
+def script_values() -> dict[str, object]:
+    """The values of the flags that `define` defined."""
+    return {name: value(name) for name in section(OWN)}
+
+
+def value(name: str) -> Any:
+    """The value of a flag."""
+    return FLAGS[name].value
+
+
+def is_typed(name: str) -> bool:
+    """Whether the command line or a flag file names a flag, be it with its default."""
+    return FLAGS[name].present > 0
+
+
+def check_split() -> None:
+    """Raises InputError where a split is asked for beside a file that is looked at whole."""
+    if FLAGS.data and is_typed("split"):
+        raise InputError(f"--split has no effect on --data={FLAGS.data}, which is taken whole")
+
+
+def config_from_flags() -> Config:
+    """The configuration that the command line asks for, with absolute paths.
+
+    Returns:
+        The configuration, not yet validated.
+    """
+    values = {name: value(name) for name in FIELDS}
+    for name in _PATHS:
+        if values[name]:
+            values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    return Config(**values)

@@ -1,0 +1,183 @@
+"""Samples from a trained model: samples, and nothing else, on standard output.
+
+    grnn-sample --workdir=runs/default --length=1000 --temperature=0.8
+    grnn-sample --workdir=runs/default --prefix="ROMEO: " --num_samples=3
+    grnn-sample --workdir=runs/chorales --num_samples=9 --output=chorales
+    grnn-sample --workdir=runs/names --method=beam --num_samples=8
+    grnn-sample --workdir=runs/names --regex="[A-Z][a-z]{3,6}" --num_samples=20
+
+A single sample of a text is shown while it is drawn; several are drawn side by side. Music is
+written as MIDI files, drawings as SVG, images as an .npz, all of them into a folder with a picture.
+Events in time and series are written as CSV to standard output, to a .csv or .parquet file (series
+also to an .npz), or with a picture into a folder. Any number of samples is drawn in the same
+memory (but by searches, which hold all they find), and the same command goes on after a kill.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+
+from grnn_jax.cli import command, flags, methods
+from grnn_jax.cli.large_request import forget_request, write_request, write_stream
+from grnn_jax.cli.sequence_samples import write_sequences
+from grnn_jax.cli.targets import standard_output, text_file
+from grnn_jax.cli.text_samples import ancestral, encode_prefix, text_records, write_samples
+from grnn_jax.cli.writers.sequences import DEFAULT_LENGTH
+from grnn_jax.config import MAX_SEED
+from grnn_jax.errors import InputError
+from grnn_jax.workdir import Run, load_run
+
+FLAGS = flags.FLAGS
+
+
+def check_flags() -> None:
+    """Checks what the flags ask for.
+
+    Raises:
+        InputError: a number is outside its range.
+    """
+    lowest = {
+        "num_samples": 1, "length": 1, "temperature": 0, "top_k": 0, "bias": 0, "until": 0,
+    }  # fmt: skip
+    for name, low in lowest.items():
+        value = flags.value(name)
+        if value is not None and not value >= low:
+            raise InputError(f"--{name} must be at least {low}, got {flags.value(name)}")
+    if not 0 < FLAGS.top_p <= 1:
+        raise InputError(f"--top_p must be greater than 0 and at most 1, got {FLAGS.top_p}")
+    if not 0 <= FLAGS.seed <= MAX_SEED:
+        raise InputError(f"--seed must be from 0 to {MAX_SEED}, got {FLAGS.seed}")
+
+
+@contextlib.contextmanager
+def output(path: str) -> Iterator[TextIO]:
+    """Standard output, or a file, both in UTF-8."""
+    if not path:
+        yield standard_output()
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "w", encoding="utf-8", newline=""))
+            forget_request(path)
+        except OSError as error:
+            raise InputError(f"--output: cannot write {path}: {error.strerror}") from error
+        yield file
+
+
+def request_settings(run: Run) -> dict[str, Any]:
+    """What decides what the samples are: an unfinished file goes on with no others."""
+    values = {name: v for name, v in flags.script_values().items() if name != "output"}
+    return values | {
+        "workdir": os.path.abspath(FLAGS.workdir),
+        "step": run.step,
+        "devices": jax.device_count(),
+    }
+
+
+def asked_options(run: Run) -> dict[str, Any]:
+    """The options of sampling that differ from their defaults.
+
+    Raises:
+        InputError: the model's output distribution has no such option.
+    """
+    known = run.model.distribution.options
+    asked = {name: flags.value(name) for name in methods.OPTIONS if methods.is_given(name)}
+    for name in methods.OPTIONS:
+        if flags.is_typed(name) and name not in known:
+            listed = ", ".join(f"--{option}" for option in known if option in FLAGS) or "none"
+            raise InputError(
+                f"--{name} is no option of this run's output distribution; it has {listed}"
+            )
+    return asked | methods.token_options(run)
+
+
+def write_texts(run: Run, method: str) -> None:
+    """Draws samples of text by a method, and writes them as the flags say."""
+    start, path = encode_prefix(run, FLAGS.prefix), os.path.expanduser(FLAGS.output)
+    folder = os.path.dirname(path) or "."
+    if path and not os.path.isdir(folder):
+        raise InputError(f"--output: cannot write {path}: there is no folder {folder}")
+    values = {"num_samples": FLAGS.num_samples, "seed": FLAGS.seed}
+    values["length"] = FLAGS.length or DEFAULT_LENGTH
+    if method != "ancestral":
+        draw = methods.draw_from(
+            run, prefix=start, length=FLAGS.length, default_length=DEFAULT_LENGTH
+        )
+    elif FLAGS.num_samples == 1 and not FLAGS.log_probs:
+        with output(path) as file:
+            write_samples(run, file, prefix=FLAGS.prefix, **values, **asked_options(run))
+            if not path and file.isatty():
+                file.write("\n")
+        return
+    else:
+        draw = ancestral(run, start, options=asked_options(run), **values)
+    records, several = text_records(run, start, draw, FLAGS.log_probs), FLAGS.num_samples > 1
+    if path:
+        settings = request_settings(run)
+        write_request(
+            text_file(Path(path)), FLAGS.num_samples, settings, records, count_duplicates=several
+        )
+        return
+    write_stream(text_file(Path()), standard_output(), records(0), several)
+
+
+def run() -> None:
+    """Samples as the flags say."""
+    check_flags()
+    method = methods.asked_method()
+    run = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    if run.codec.is_text:
+        if FLAGS.until is not None:
+            raise InputError("--until is for the events of --format=events, without --log_probs")
+        write_texts(run, method)
+        return
+    if method != "ancestral":
+        flag = next(name for name in ("regex", "template", "method") if flags.value(name))
+        given, name = flags.value(flag), run.codec.name
+        raise InputError(f"--{flag}={given} is for text, and samples of this run are {name}")
+    options = asked_options(run)
+    if FLAGS.prefix:
+        raise InputError(f"--prefix is text, and the samples of this run are {run.codec.name}")
+    names = ("num_samples", "seed", "log_probs", "length", "until")
+    options |= {name: flags.value(name) for name in names}
+    write_sequences(run, FLAGS.output, FLAGS.workdir, request=request_settings(run), **options)
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    define = flags.define
+    count = (
+        "Number of samples. Of several the log tells how many are different: of each a hash of 8 "
+        "bytes is kept in a file beside the output, so that memory does not grow with their number."
+    )
+    define("integer", "num_samples", 1, count)
+    most = "Most events of a sample, without the prefix; empty: 600, of an image all its pixels."
+    define("integer", "length", None, most)
+    define("string", "prefix", "", "Text that every sample begins with.")
+    define("float", "temperature", 1.0, "Divides the logits; 0 takes the most probable event.")
+    define("integer", "top_k", 0, "Keep the k most probable events; 0 keeps all.")
+    define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
+    methods.define_flags()
+    bias = "Draw strokes closer to the most probable ones, from 0 (not at all) up."
+    define("float", "bias", 0.0, bias)
+    until = "Events in time: where a sample ends, in the unit of the times; empty: --length alone."
+    define("float", "until", None, until)
+    define("integer", "seed", 0, "Seed; the same gives the same samples. Not for --method=beam.")
+    where = (
+        "File or folder; empty: standard output, for what needs a folder WORKDIR/samples. What was "
+        "stopped goes on where it was when the same flags are given again."
+    )
+    define("string", "output", "", where)
+    nats = "Write JSON lines: nats (untempered) and num_events, without the prefix; of text it too."
+    define("boolean", "log_probs", False, nats)
+    define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
+    flags.define_machine(distributed=False)
+
+
+def main() -> None:
+    """The command grnn-sample."""
+    command.start(run, define_flags, __doc__)

@@ -1,0 +1,170 @@
+"""Scores a file of sequences with a trained run, each sequence or each event.
+
+    grnn-score --workdir=runs/molecules --data=molecules.txt --rank=nats_per_event
+    grnn-score --workdir=runs/default --data=other.txt --per_event --output=a.csv
+    grnn-score --workdir=runs/a --other_workdir=runs/b --data=lines.txt
+
+Writes a record for each sequence: num_events, nats (-log p), bits, those of an event, perplexity;
+with --other_workdir also log_ratio, log p(sequence) of this run less that of the other. Records
+are JSON lines on standard output, or go to --output; then the last line printed is one JSON object
+with the score of the whole file, that of evaluate.py.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from grnn_jax.cli import command, flags
+from grnn_jax.cli.countdown import Countdown
+from grnn_jax.cli.targets import standard_output
+from grnn_jax.cli.writers.records import check_suffix, finite, write_json_lines, write_records
+from grnn_jax.cli.writers.surprise import MOST_CHARACTERS, plot_line_surprise, plot_text_surprise
+from grnn_jax.data import load_file
+from grnn_jax.errors import InputError
+from grnn_jax.likelihood import bits
+from grnn_jax.scoring import RANKS, compare, records, score_file, summary
+from grnn_jax.scoring.files import ScoredFile
+from grnn_jax.workdir import Run, load_run
+
+FLAGS = flags.FLAGS
+
+
+def check_flags() -> None:
+    """Checks what the flags ask for.
+
+    Raises:
+        InputError: a flag is missing or does not fit.
+    """
+    if not FLAGS.data:
+        raise InputError("--data must name the file to score, got none")
+    if FLAGS.output:
+        check_suffix(FLAGS.output)
+    if FLAGS.rank == "log_ratio" and not FLAGS.other_workdir:
+        raise InputError("--rank=log_ratio needs --other_workdir, got none")
+    for name in ("plot_sequence", "eval_batch_size"):
+        if flags.value(name) < 0:
+            raise InputError(f"--{name} must be at least 0, got {flags.value(name)}")
+    if flags.is_typed("plot_sequence") and not FLAGS.plot:
+        raise InputError("--plot_sequence needs --plot, got none")
+
+
+def score(run: Run, folder: str) -> ScoredFile:
+    """Scores --data with a run; files that are needed meanwhile go into a folder."""
+    config, path = run.config, os.path.expanduser(FLAGS.data)
+    # Tokens are found again by the scoring itself; here they say how many there are.
+    total = load_file(path, config.format, run.codec, folder, column=config.column).num_events
+    with contextlib.closing(Countdown(total, "events")) as countdown:
+        return score_file(
+            run,
+            path,
+            folder,
+            each_line=FLAGS.each_line and config.format == "text",
+            eval_batch_size=FLAGS.eval_batch_size,
+            report=countdown,
+        )
+
+
+def event_bits(scored: ScoredFile, number: int) -> np.ndarray:
+    """The bits of each event of a sequence."""
+    start, stop = (int(scored.corpus.offsets[number + i]) for i in (0, 1))
+    return np.asarray(scored.nats[start:stop], np.float64) / np.log(2)
+
+
+def plot(scored: ScoredFile, other: ScoredFile | None) -> None:
+    """Draws the surprise of one sequence."""
+    number, path = FLAGS.plot_sequence, os.path.expanduser(FLAGS.plot)
+    count = len(scored.scores.nats)
+    if number >= count:
+        raise InputError(f"--plot_sequence must be below the {count:,} sequences, got {number}")
+    values = event_bits(scored, number)
+    if scored.codec.is_text:
+        start = int(scored.corpus.offsets[number])
+        shown = range(start, start + min(len(values), MOST_CHARACTERS))
+        plot_text_surprise(path, [scored.symbol(position) for position in shown], values)
+        return
+    beside = None if other is None else event_bits(other, number)
+    unit = f"bits, density per {scored.codec.unit}" if scored.codec.unit else "bits"
+    plot_line_surprise(path, values, unit=unit, other=beside)
+
+
+def run() -> None:
+    """Scores as the flags say."""
+    check_flags()
+    run = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    other_run = (
+        load_run(FLAGS.other_workdir, FLAGS.checkpoint, argument="other_workdir")
+        if FLAGS.other_workdir
+        else None
+    )
+    is_density = run.model.distribution.is_density
+    if other_run is not None and other_run.model.distribution.is_density != is_density:
+        raise InputError(
+            "--other_workdir: one of the two runs models densities, the other probabilities; "
+            "their nats cannot be compared"
+        )
+    if FLAGS.each_line and run.config.format != "text":
+        raise InputError(
+            f"--each_line is for runs on --format=text, got --format={run.config.format}"
+        )
+    with contextlib.ExitStack() as stack:
+        folders = [
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="grnn_jax-")) for _ in "ab"
+        ]
+        scored = score(run, folders[0])
+        other = None if other_run is None else score(other_run, folders[1])
+        scores = scored.scores if other is None else compare(scored, other, FLAGS.per_event)
+        found = records(scored, rank=FLAGS.rank, other=other, per_event=FLAGS.per_event)
+        if FLAGS.plot:
+            plot(scored, other)
+        whole: dict[str, Any] = {
+            "method": "static",
+            "step": run.step,
+            **summary(scores),
+            "is_density": is_density,
+            **({"unit": run.codec.unit} if is_density else {}),
+            "checkpoint": FLAGS.checkpoint,
+            "data": FLAGS.data,
+            "workdir": FLAGS.workdir,
+            **({"other_workdir": FLAGS.other_workdir} if other is not None else {}),
+        }
+        if FLAGS.output:
+            write_records(found, os.path.expanduser(FLAGS.output))
+            print(json.dumps(finite(whole)), flush=True)
+            return
+        write_json_lines(found, standard_output())
+        nats = whole["nats_per_event"]
+        logging.info(
+            "%s sequences, %s events: %.4f nats, %.4f bits per event",
+            f"{whole['num_sequences']:,}", f"{whole['num_events']:,}", nats, bits(nats),
+        )  # fmt: skip
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    define = flags.define
+    define("string", "data", "", "File to score, in the format of the run.")
+    where = "File for the records, .jsonl, .csv or .parquet; empty: JSON lines, standard output."
+    define("string", "output", "", where)
+    define("boolean", "per_event", False, "A record for each event, not for each sequence.")
+    order = "Order of the sequences, the most probable first; empty: that of the file."
+    define("enum", "rank", "", order, enum_values=["", *RANKS])
+    define("string", "other_workdir", "", "Another run, for the likelihood ratio.")
+    lines = "Runs on text: each line of the file is a sequence of its own, its line end included."
+    define("boolean", "each_line", False, lines)
+    define("string", "plot", "", "PNG of the surprise, in bits, at each event of one sequence.")
+    define("integer", "plot_sequence", 0, "The sequence that is drawn, from 0.")
+    define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
+    streams = "Streams that text is scored as, each after 256 events of context (1: one stream, as "
+    streams += "grnn_jax.log_prob scores it), or sequences side by side; 0: as the run."
+    define("integer", "eval_batch_size", 0, streams)
+    flags.define_machine(distributed=False)
+
+
+def main() -> None:
+    """The command grnn-score."""
+    command.start(run, define_flags, __doc__)

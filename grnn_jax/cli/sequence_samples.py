@@ -1,0 +1,123 @@
+"""Samples of music, drawings, images, events and series: into a folder, a file, or shown as CSV."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from grnn_jax.cli.large_request import Record, forget_request, write_request, write_stream
+from grnn_jax.cli.targets import Target, standard_output, text_file
+from grnn_jax.cli.writers import WRITERS, folder_target
+from grnn_jax.cli.writers.sequences import default_length, held_out, iterate_samples, without_end
+from grnn_jax.cli.writers.tables import events_until
+from grnn_jax.data.corpus import event_arrays
+from grnn_jax.errors import InputError
+from grnn_jax.workdir import Run
+
+FILE_SUFFIXES = (".csv", ".jsonl", ".mid", ".midi", ".npz", ".parquet", ".png", ".svg", ".txt")
+"""What a folder is not called."""
+
+
+def write_sequences(
+    run: Run,
+    path: str,
+    workdir: str | Path,
+    *,
+    request: dict[str, Any] | None = None,
+    num_samples: int = 1,
+    length: int | None = None,
+    seed: int = 0,
+    log_probs: bool = False,
+    until: float | None = None,
+    **options: Any,
+) -> None:
+    """Draws samples of a format other than text and lines, and writes them as it asks for.
+
+    Args:
+        run: a trained model.
+        path: file or folder; empty for standard output where the format is a table, else for
+            WORKDIR/samples.
+        workdir: directory of the run.
+        request: what decides what the samples are: an unfinished output goes on with no others;
+            None to begin anew.
+        num_samples: number of samples.
+        length: most events of a sample, its end included; None for `default_length`.
+        seed: seed of the samples.
+        log_probs: write one JSON object a sample instead: nats and num_events.
+        until: of events in time, the time at which a sample ends; None for its length alone.
+        **options: of `sampling.sample`.
+
+    Raises:
+        InputError: the format is not written to such a file, or `until` does not fit.
+    """
+    if until is not None and (run.codec.name != "events" or log_probs):
+        raise InputError("--until is for the events of --format=events, without --log_probs")
+    length = length or default_length(run.codec)
+    settings = {"num_samples": num_samples, "length": length, "seed": seed, "options": options}
+    records = sequence_records(run, log_probs, until, **settings)
+    target, shown = _target(run, os.path.expanduser(path), workdir, num_samples, length, log_probs)
+    if shown:
+        write_stream(target, standard_output(), records(0), num_samples > 1)
+        return
+    if request is None:
+        forget_request(target.path)
+    asked = request is not None and num_samples > 1
+    write_request(target, num_samples, request or {}, records, count_duplicates=asked)
+    logging.info("wrote %s samples to %s", f"{num_samples:,}", target.folder or target.path)
+
+
+def _target(
+    run: Run, path: str, workdir: str | Path, num_samples: int, length: int, log_probs: bool
+) -> tuple[Target, bool]:
+    """Where samples go, and whether that is standard output; arguments as `write_sequences`."""
+    codec, writer = run.codec, WRITERS[run.codec.name]
+    suffix = os.path.splitext(path)[1].lower()
+    if log_probs:
+        return text_file(Path(path)), not path
+    if not path and ".csv" in writer.to_file:
+        return writer.to_file[".csv"](codec, Path(path), num_samples), True
+    if suffix in writer.to_file and not os.path.isdir(path):
+        return writer.to_file[suffix](codec, Path(path), num_samples), False
+    if suffix in FILE_SUFFIXES and not os.path.isdir(path):
+        wanted = " or ".join([*(f"a {known} file" for known in writer.to_file), "a folder"])
+        raise InputError(f"--output: samples of {codec.name} need {wanted}, got {path}")
+    folder = path or os.path.join(workdir, "samples")
+    return folder_target(
+        codec, folder, num_samples, lambda count: held_out(run, workdir, count, length)
+    ), False
+
+
+def sequence_records(
+    run: Run, log_probs: bool, until: float | None, **settings: Any
+) -> Callable[[int], Iterator[Record]]:
+    """Samples of any format in the form in which they are written; arguments as `write_sequences`.
+
+    Returns:
+        Number of a sample -> that one and all after it: events, or JSON.
+    """
+
+    def records(first: int) -> Iterator[Record]:
+        short = 0
+        for sample in iterate_samples(run, first=first, **settings):
+            events = without_end(run.codec, sample.events)
+            if until is not None:
+                events, reached = events_until(events, until)
+                short += not reached and sample.num_events == settings["length"]
+            leaves = [leaf for _, leaf in event_arrays(events)]
+            content = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves)
+            if log_probs:
+                record = {"nats": sample.nats, "num_events": sample.num_events}
+                yield Record(json.dumps(record) + "\n", content)
+            else:
+                yield Record(events, content)
+        if short:
+            logging.warning(
+                "%d of %d samples end before --until=%g: ask for a greater --length than %d",
+                short, settings["num_samples"] - first, until, settings["length"],
+            )  # fmt: skip
+
+    return records

@@ -1,0 +1,98 @@
+"""Trains a generative recurrent network and goes on where an earlier run stopped.
+
+    grnn-train                                      Shakespeare's plays
+    grnn-train --workdir=runs/mine --data=mine.txt
+    grnn-train --preset=smoke
+
+Everything of the run is kept in --workdir. SIGTERM and Ctrl-C save and end it, with status
+128 + the signal's number; the same command goes on from there.
+"""
+
+import os
+import sys
+import time
+
+import jax
+from absl import logging
+
+from grnn_jax import evaluation, runner, workdir
+from grnn_jax.cli import command, flags, presets
+from grnn_jax.cli.plots import plot_learning_curve
+from grnn_jax.cli.sequence_samples import write_sequences
+from grnn_jax.cli.text_samples import write_samples
+from grnn_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+NUM_SAMPLES = 9
+
+
+def draw_learning_curve() -> None:
+    """Draws the learning curve, or says why not."""
+    if jax.process_index() == 0:
+        try:
+            plot_learning_curve(FLAGS.workdir)
+        except (ImportError, OSError, InputError) as error:
+            logging.warning("could not draw the learning curve: %s", error)
+
+
+def show_sample(run: workdir.Run) -> None:
+    """Prints a sample of text, or writes samples of other formats into the workdir."""
+    if not run.codec.is_text:
+        folder = os.path.join(FLAGS.workdir, "samples")
+        try:
+            write_sequences(run, folder, FLAGS.workdir, num_samples=NUM_SAMPLES)
+        except InputError as error:
+            logging.warning("could not write samples: %s", error)
+        return
+    one_line = run.config.format == "lines"
+    write_samples(run, sys.stdout, num_samples=5 if one_line else 1)
+    if not one_line:
+        print()
+
+
+def run() -> int:
+    """Trains, scores, samples and draws, as the flags say."""
+    config = flags.config_from_flags()
+    started = time.perf_counter()
+    try:
+        result = runner.train(config, FLAGS.workdir)
+    except InputError:
+        raise  # Nothing was trained, and the workdir may be another run's.
+    except BaseException:
+        draw_learning_curve()
+        raise
+    draw_learning_curve()
+    if result.signal:
+        return 128 + result.signal
+    if result.best_nats_per_event is not None:
+        logging.info(
+            "best validation score %.4f nats per event at step %d; %.0f seconds",
+            result.best_nats_per_event,
+            result.best_step,
+            time.perf_counter() - started,
+        )
+    if FLAGS.score_test:
+        values = evaluation.evaluate(FLAGS.workdir, split="test")
+        logging.info("test %.4f nats per event", values["nats_per_event"])
+    if FLAGS.show_sample and jax.process_count() == 1:
+        show_sample(workdir.load_run(FLAGS.workdir))
+    logging.info("everything is in %s", FLAGS.workdir)
+    return 0
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    define = flags.define
+    shown = "At the end print a sample of text, or write samples to WORKDIR/samples."
+    define("boolean", "show_sample", True, shown)
+    define("boolean", "score_test", False, "Score the test split at the end.")
+    known = f"Settings that were tried out, one of: {', '.join(presets.names())}. "
+    known += "A flag that is given beside it wins, wherever it stands."
+    define("string", "preset", "", known)
+    flags.define_machine()
+    flags.define_config()
+
+
+def main() -> None:
+    """The command grnn-train."""
+    command.start(run, define_flags, __doc__)

@@ -1,0 +1,60 @@
+"""Music as MIDI files and piano rolls."""
+
+from pathlib import Path
+
+import numpy as np
+
+from grnn_jax.cli.targets import Target, numbered_files
+from grnn_jax.cli.writers.pictures import plot_piano_rolls
+from grnn_jax.data.corpus import Events
+from grnn_jax.data.midi import write_midi
+from grnn_jax.data.pianoroll import LOWEST_PITCH, NUM_KEYS, PianorollCodec
+from grnn_jax.data.voices import VoicesCodec
+
+MusicCodec = PianorollCodec | VoicesCodec
+
+
+def tracks(codec: MusicCodec, events: Events) -> list[np.ndarray]:
+    """The piano rolls [T, 88] of bits of a tune: one, or one for each voice.
+
+    Args:
+        codec: the codec of the run.
+        events: bits [T, 88], or classes [T, voices] with 0 for silence.
+
+    Returns:
+        The rolls; a pitch outside the piano is left out.
+    """
+    if isinstance(codec, PianorollCodec):
+        return [np.asarray(events, np.uint8)]
+    rolls = []
+    for classes in np.asarray(events, np.int64).T:
+        keys = classes - 1 + codec.lowest_pitch - LOWEST_PITCH
+        roll = np.zeros((len(keys), NUM_KEYS), np.uint8)
+        frames = np.flatnonzero((classes > 0) & (keys >= 0) & (keys < NUM_KEYS))
+        roll[frames, keys[frames]] = 1
+        rolls.append(roll)
+    return rolls
+
+
+def to_folder(codec: MusicCodec, folder: Path, num_samples: int) -> Target:
+    """A MIDI file a sample, with a track for each voice."""
+
+    def write_one(path: Path, events: Events) -> None:
+        write_midi(path, tracks(codec, events), codec.frames_per_beat)
+
+    return numbered_files(folder, "mid", num_samples, write_one)
+
+
+def plot(codec: MusicCodec, samples: list[Events], data: list[Events], path: Path) -> Path:
+    """Draws piano rolls."""
+
+    def picture(events: Events) -> np.ndarray:
+        """Pitches [T, 128]; where voices meet, the last one is seen."""
+        pixels = np.zeros((len(events), 128), np.int64)
+        keys = pixels[:, LOWEST_PITCH : LOWEST_PITCH + NUM_KEYS]
+        for number, roll in enumerate(tracks(codec, events), start=1):
+            keys[roll > 0] = number
+        return pixels
+
+    pictures, others = ([picture(events) for events in each] for each in (samples, data))
+    return plot_piano_rolls(path, pictures, codec.frames_per_beat, others)
