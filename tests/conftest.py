@@ -24,6 +24,20 @@ install_import_hook("grnn_jax", "beartype.beartype")
 
 flags.FLAGS.mark_as_parsed()
 
+
+def pytest_addoption(parser):
+    """What is marked slow runs where it is asked for, beside any -m."""
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skips what is marked slow."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="marked slow: --slow runs it"))
+
+
 MAPS = pathlib.Path("/proc/self/maps")
 MOST_MAPS = 20_000
 _number = itertools.count(1)

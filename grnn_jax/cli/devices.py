@@ -38,12 +38,14 @@ def _jax_setting(name: str) -> Any:
 
 def _default_cpu_devices() -> int:
     """The devices for training and sampling where nobody said how many; 0 leaves it to JAX."""
+    num_devices: int = _jax_setting("jax_num_cpu_devices")
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if chosen or _jax_setting("jax_num_cpu_devices") > 0:
+    if chosen or num_devices > 0:
         return 0
     if "batch_size" in FLAGS and FLAGS.num_processes == 1:
         sizes = FLAGS.hidden_size, FLAGS.batch_size, FLAGS.eval_batch_size
         return useful_cpu_devices(num_cores(), *sizes, NUM_KEYS if is_sitewise(FLAGS.cell) else 1)
     if "num_samples" in FLAGS:
-        return max(1, min(num_cores(), FLAGS.num_samples // CPU_DEVICE_ROWS))
+        num_samples: int = FLAGS.num_samples
+        return max(1, min(num_cores(), num_samples // CPU_DEVICE_ROWS))
     return 0

@@ -33,8 +33,8 @@ def define_config() -> None:
     """Defines a flag for each field of `Config`."""
     serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()
     for name, field in FIELDS.items():
-        metadata, kind = field.metadata, type(field.default)
         default: Any = field.default
+        metadata, kind = field.metadata, type(default)
         allowed = choices().get(name, metadata["choices"])
         if name in RENAMED:
             parser = NameParser(name) if allowed is None else ChoiceParser(name, list(allowed))

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from absl import logging
 
 from grnn_jax import sampling
+from grnn_jax.array_types import PRNGKey
 from grnn_jax.cli import flags
 from grnn_jax.cli.automata import BLANK, make_constraint, stop_automaton
 from grnn_jax.cli.text_samples import text_codec
@@ -26,17 +27,31 @@ DrawFrom = Callable[[int], Iterator[Drawn]]
 """Number of a sample -> that one and all after it."""
 
 
+class MakeDraw(Protocol):
+    """How a method makes the function that draws."""
+
+    def __call__(
+        self,
+        run: Run,
+        prefix: np.ndarray | None,
+        key: PRNGKey,
+        num_samples: int,
+        length: int | None,
+        default_length: int,
+    ) -> DrawFrom:
+        """Arguments as `draw_from`, which gives the prefix None where there is none."""
+
+
 class Method(NamedTuple):
     """A method of drawing text.
 
     Attributes:
-        draw: (run, prefix, key, num_samples, length, default_length) -> function that draws; None
-            for the one that sample.py has itself.
+        draw: makes the function that draws; None for the one that `sample` has itself.
         flags: flags that not all methods have.
         constrained: whether it draws under --regex or --template.
     """
 
-    draw: Callable[..., DrawFrom] | None
+    draw: MakeDraw | None
     flags: tuple[str, ...] = ()
     constrained: bool = False
 
@@ -77,7 +92,7 @@ def define_flags() -> None:
 
 def is_given(name: str) -> bool:
     """Whether a flag differs from its default."""
-    return flags.value(name) != FLAGS[name].default
+    return bool(flags.value(name) != FLAGS[name].default)
 
 
 def asked_method() -> str:
@@ -168,7 +183,14 @@ def _all(samples: Any, extras: dict[str, Any], num_samples: int) -> DrawFrom:
     return lambda first: _rows(samples, extras, first)
 
 
-def _beam(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
+def _beam(
+    run: Run,
+    prefix: np.ndarray | None,
+    key: PRNGKey,
+    num_samples: int,
+    length: int | None,
+    default_length: int,
+) -> DrawFrom:
     beams = sampling.beam_search(
         run.model, run.params, FLAGS.beam_width, length or default_length,
         num_groups=FLAGS.beam_groups, diversity=FLAGS.diversity,
@@ -185,7 +207,14 @@ def _beam(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
     return _all(beams, {"score": beams.scores}, num_samples)
 
 
-def _stochastic_beam(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
+def _stochastic_beam(
+    run: Run,
+    prefix: np.ndarray | None,
+    key: PRNGKey,
+    num_samples: int,
+    length: int | None,
+    default_length: int,
+) -> DrawFrom:
     beams = sampling.stochastic_beam_search(
         run.model, run.params, key, num_samples, length or default_length, prefix=prefix
     )
@@ -196,7 +225,14 @@ def _stochastic_beam(run, prefix, key, num_samples, length, default_length) -> D
     return _all(jax.tree.map(lambda leaf: leaf[0][found], whole), extras, num_samples)
 
 
-def _constrained(run, prefix, key, num_samples, length, default_length) -> DrawFrom:
+def _constrained(
+    run: Run,
+    prefix: np.ndarray | None,
+    key: PRNGKey,
+    num_samples: int,
+    length: int | None,
+    default_length: int,
+) -> DrawFrom:
     allowed = make_constraint(
         run.model, run.codec, FLAGS.regex, FLAGS.template, length, default_length
     )
@@ -216,7 +252,8 @@ def _constrained(run, prefix, key, num_samples, length, default_length) -> DrawF
     def batch(start: int) -> sampling.ConstrainedSamples:
         if name == "enumerate":
             return prefixes.sample(key, size, first_index=start)
-        arguments, settings = (*given, key, size, allowed), {"prefix": prefix, "first_index": start}
+        arguments = (*given, key, size, allowed)
+        settings: dict[str, Any] = {"prefix": prefix, "first_index": start}
         if name == "masked":
             return sampling.sample_masked(*arguments, temperature=FLAGS.temperature, **settings)
         particles = sampling.sample_particles(

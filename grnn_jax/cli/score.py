@@ -12,6 +12,7 @@ with the score of the whole file, that of evaluate.py.
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from typing import Any
@@ -72,7 +73,8 @@ def score(run: Run, folder: str) -> ScoredFile:
 def event_bits(scored: ScoredFile, number: int) -> np.ndarray:
     """The bits of each event of a sequence."""
     start, stop = (int(scored.corpus.offsets[number + i]) for i in (0, 1))
-    return np.asarray(scored.nats[start:stop], np.float64) / np.log(2)
+    nats: np.ndarray = np.asarray(scored.nats[start:stop], np.float64)
+    return nats / math.log(2)
 
 
 def plot(scored: ScoredFile, other: ScoredFile | None) -> None:

@@ -51,7 +51,7 @@ def default_length(codec: Codec) -> int:
 def block_batches(run: Run, length: int) -> int:
     """Batches in a block of sequences that end, the fewer the larger they may become."""
     specs = jax.tree.leaves(run.model.distribution.event)
-    event = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs)
+    event: int = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs)
     return min(max(1, BLOCK_BYTES // (BATCH_SIZE * length * event)), BLOCK_BATCHES)
 
 
