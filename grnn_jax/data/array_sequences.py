@@ -46,7 +46,7 @@ def read_array_sequences(path: str, num_axes: int) -> dict[str, Sequences]:
                 f"{path}: expected {', '.join(f'{n}_lengths' for n in names)} as names of arrays "
                 f"of lengths, got {name}"
             )
-    found = {
+    sequences = {
         name: _sequences(
             f"{path}, {name}" if name else path,
             arrays[name],
@@ -55,9 +55,9 @@ def read_array_sequences(path: str, num_axes: int) -> dict[str, Sequences]:
         )
         for name in names
     }
-    if "train" in found:
-        return found
-    parts = list(found.values())
+    if "train" in sequences:
+        return sequences
+    parts = list(sequences.values())
     return {
         "": Sequences(
             [name for part in parts for name in part.names],

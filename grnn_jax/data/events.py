@@ -135,8 +135,8 @@ class EventsCodec(SequenceCodec):
             raise InputError("data: the training sequences have no wait that is positive")
         vocabularies = []
         for column in column_names(options["mark_columns"]):
-            found = {item.table.texts[column][row] for item in train.items for row in item.rows}
-            vocabularies.append(tuple(sorted(found)))
+            marks = {item.table.texts[column][row] for item in train.items for row in item.rows}
+            vocabularies.append(tuple(sorted(marks)))
         scale = float(np.median(waits[waits > 0]))
         return cls(with_end, **options, scale=scale, marks=tuple(vocabularies))
 
@@ -144,16 +144,16 @@ class EventsCodec(SequenceCodec):
     def parts(cls, item: Any, held_out: Fractions) -> dict[str, Any]:
         total = len(item.times)
         bounds = (0, *held_out.bounds(total), total)
-        found = {}
+        parts = {}
         for split, start, stop in zip(SPLITS, bounds[:-1], bounds[1:], strict=True):
             if stop > start:
-                found[split] = item._replace(
+                parts[split] = item._replace(
                     start=float(item.times[start - 1]) if start else item.start,
                     end=item.end if stop == total else None,
                     times=item.times[start:stop],
                     rows=item.rows[start:stop],
                 )
-        return found
+        return parts
 
     def empty(self) -> Events:
         events: dict[str, Any] = {
@@ -170,7 +170,7 @@ class EventsCodec(SequenceCodec):
         events: dict[str, Any] = {"wait": {"wait": waits, "censored": censored}}
         for column, marks in zip(column_names(self.mark_columns), self.marks, strict=True):
             codes = {mark: code for code, mark in enumerate(marks)}
-            found = np.zeros(len(waits), np.int32)
+            marks_of_events = np.zeros(len(waits), np.int32)
             for index, row in enumerate(item.rows):
                 mark = item.table.texts[column][row]
                 if mark not in codes:
@@ -178,8 +178,8 @@ class EventsCodec(SequenceCodec):
                         f"{item.table.where(row, column)}: the mark {mark!r} does not occur in the "
                         "training split"
                     )
-                found[index] = codes[mark]
-            events[column] = found
+                marks_of_events[index] = codes[mark]
+            events[column] = marks_of_events
         return events
 
 

@@ -30,7 +30,7 @@ FORMATS: dict[str, Format] = {
     "series": SequenceFormat(SeriesCodec),
     "images": SequenceFormat(ImagesCodec),
 }
-"""The formats by name, for --format; a new one is one file and one line here."""
+"""The formats by name, as settings give it; a new one is one file and one line here."""
 
 
 class Splits(NamedTuple):

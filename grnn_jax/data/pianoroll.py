@@ -45,8 +45,8 @@ class PianorollCodec(SequenceCodec):
         In an .npz every array is a sequence, [T, 88] or [T, 128], or an object array of such
         arrays; where there are arrays named train, valid and test these are the splits.
         """
-        found = pathlib.Path(path)
-        suffix = found.suffix.lower()
+        file_or_folder = pathlib.Path(path)
+        suffix = file_or_folder.suffix.lower()
         if suffix == ".mat":
             arrays = load_mat(path, tuple(_MAT_SPLITS.values()))
             return {
@@ -67,10 +67,12 @@ class PianorollCodec(SequenceCodec):
                     [i for part in parts for i in part.items],
                 )
             }
-        files = [found]
-        if found.is_dir():
+        files = [file_or_folder]
+        if file_or_folder.is_dir():
             files = sorted(
-                file for file in found.rglob("*") if file.suffix.lower() in (".mid", ".midi")
+                file
+                for file in file_or_folder.rglob("*")
+                if file.suffix.lower() in (".mid", ".midi")
             )
             if not files:
                 raise InputError(f"{argument}: {path} has no MIDI files (.mid, .midi)")

@@ -79,10 +79,10 @@ class SeriesCodec(SequenceCodec):
             return {"": _read_table(path, argument, options["sequence_column"], names)}
         return {
             split: Sequences(
-                found.names,
-                [_from_array(*pair, names) for pair in zip(found.items, found.names, strict=True)],
+                read.names,
+                [_from_array(*pair, names) for pair in zip(read.items, read.names, strict=True)],
             )
-            for split, found in read_array_sequences(path, 2).items()
+            for split, read in read_array_sequences(path, 2).items()
         }
 
     @classmethod

@@ -35,7 +35,16 @@ class Fractions(NamedTuple):
 def make_fractions(
     valid_fraction: int | float, test_fraction: int | float, valid_data: str, test_data: str
 ) -> Fractions:
-    """The fractions that the flags ask for; a split with a file of its own takes none.
+    """The fractions that the settings ask for; a split with a file of its own takes none.
+
+    Args:
+        valid_fraction: part held out for validation.
+        test_fraction: part held out for the test.
+        valid_data: the file for validation, or "".
+        test_data: the file for the test, or "".
+
+    Returns:
+        The fractions, exactly as they were written.
 
     Raises:
         InputError: a fraction is out of range, or nothing is left to train on.

@@ -74,7 +74,7 @@ class CorpusWriter:
 
     def contents(self) -> dict[str, Any]:
         """What identifies the events and where sequences start."""
-        parts = [found.digest() for found in self._hashes.values()]
+        parts = [each.digest() for each in self._hashes.values()]
         parts.append(hashlib.sha256(self._offsets).digest())
         digest = hashlib.sha256(b"".join(parts))
         return {"num_events": self._length, "sha256": digest.hexdigest()}

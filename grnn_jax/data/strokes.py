@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from grnn_jax.config import SPLITS
 from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_array_sequences
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
@@ -51,8 +52,8 @@ class StrokesCodec(SequenceCodec):
         [Δx, Δy, lifted]. The first point counts as an offset from (0, 0).
         """
         is_array = is_array_file(path)
-        found = read_array_sequences(path, 2) if is_array else _read_json(path, argument)
-        return {split: _checked(sequences) for split, sequences in found.items()}
+        splits = read_array_sequences(path, 2) if is_array else _read_json(path, argument)
+        return {split: _checked(sequences) for split, sequences in splits.items()}
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "StrokesCodec":
@@ -96,23 +97,23 @@ def _read_json(path: str, argument: str) -> dict[str, Sequences]:
         raise InputError(
             f"{argument}: {path} is neither .npz nor readable JSON: {error}"
         ) from error
-    splits = {"": values}
+    drawings_of = {"": values}
     if isinstance(values, dict):
-        splits = {name: values[name] for name in ("train", "valid", "test") if name in values}
-        if "train" not in splits:
+        drawings_of = {name: values[name] for name in SPLITS if name in values}
+        if "train" not in drawings_of:
             raise InputError(
                 f"{argument}: {path}: expected a list of drawings, or an object with lists train, "
                 "valid and test"
             )
-    found = {}
-    for split, drawings in splits.items():
+    splits = {}
+    for split, drawings in drawings_of.items():
         label = f"{path}, {split}" if split else path
         if not isinstance(drawings, list):
             raise InputError(f"{label}: expected a list of drawings, got {type(drawings).__name__}")
         names = [f"{label} drawing {index}" for index in range(len(drawings))]
         rows = [_rows(drawing, name) for drawing, name in zip(drawings, names, strict=True)]
-        found[split] = Sequences(names, rows)
-    return found
+        splits[split] = Sequences(names, rows)
+    return splits
 
 
 def _rows(drawing: Any, name: str) -> Float[np.ndarray, "T C"]:

@@ -51,14 +51,14 @@ class Table(NamedTuple):
         """The rows of each value of a text column, values and rows in the order of the file."""
         codes: dict[str, int] = {}
         self.check_not_empty(column, range(len(self.rows)))
-        found = [codes.setdefault(cell, len(codes)) for cell in self.texts[column]]
-        order = np.argsort(found, kind="stable")
-        ends = np.cumsum(np.bincount(found))
+        group = [codes.setdefault(cell, len(codes)) for cell in self.texts[column]]
+        order = np.argsort(group, kind="stable")
+        ends = np.cumsum(np.bincount(group))
         return dict(zip(codes, np.split(order, ends[:-1]), strict=True))
 
 
 def column_names(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The names in a flag, parted by commas; names that are parted already stay as they are."""
+    """The names in a setting, parted by commas; names that are parted already stay as they are."""
     if isinstance(names, tuple):
         return names
     return tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
@@ -74,7 +74,7 @@ class _Request(NamedTuple):
     may_be_empty: Collection[str]
     may_be_missing: Collection[str]
 
-    def found_in(self, columns: list[str]) -> "_Request":
+    def with_columns(self, columns: list[str]) -> "_Request":
         """The request without columns that may be missing and are; checks the names of the rest."""
         for name in columns:
             if columns.count(name) > 1:
@@ -114,8 +114,8 @@ def read_table(
 
     Args:
         path: the file.
-        argument: the flag that named it, for messages.
-        numbers: columns of numbers, each with the flag that names it. None takes all columns of
+        argument: the argument that named it, for messages.
+        numbers: columns of numbers, each with the setting that names it. None takes all columns of
           numbers but those in `texts`. In a CSV file these are the columns whose first cell is a
           number or empty: then a missing first number is an error, and does not hide a column.
         texts: columns of text, likewise; other values of a Parquet file are turned into text.
@@ -156,7 +156,7 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
     known: dict[str, str] = {}  # One object for equal cells.
     try:
         columns = next(reader, [])
-        request = request.found_in(columns)
+        request = request.with_columns(columns)
         texts: dict[str, list[str]] = {name: [] for name in request.texts}
         text_columns = [(columns.index(name), cells) for name, cells in texts.items()]
         for cells in reader:
@@ -223,7 +223,7 @@ def _read_parquet(request: _Request) -> Table:
     try:
         file = parquet.ParquetFile(path)
         schema = file.schema_arrow
-        request = request.found_in(schema.names)
+        request = request.with_columns(schema.names)
         names = request.numbers
         if names is None:
             types = pyarrow.types

@@ -168,7 +168,7 @@ def split_words(text: str, lowercase: bool = False) -> list[str]:
 CODECS: dict[str, type[TextCodec]] = {
     codec.name: codec for codec in (CharCodec, ByteCodec, WordCodec, SmilesCodec)
 }
-"""The codecs of text by name, for --codec; a new one is one file and one line here."""
+"""The codecs of text by name, as settings give it; a new one is one file and one line here."""
 
 
 def check_codec_options(name: str, max_vocabulary: int) -> None:

@@ -105,7 +105,7 @@ class TextCodec(Codec):
 
         Args:
             text: the text, whole or a piece of it.
-            source: what the text is (a file name, a flag), for messages.
+            source: what the text is (a file name, an argument), for messages.
             line: line number of the first character, from 1.
             column: its column, from 1.
 
