@@ -23,13 +23,18 @@ from grnn_jax.workdir import load_run
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-def code_of(name):
-    """What the code of a page defines."""
+def page_code(name):
+    """The code of a page of one screen."""
     page = (DOCS / name).read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names = {}
-    exec(compile(code, name, "exec"), names)
     assert page.count("\n") < 70
+    return code
+
+
+def code_of(name):
+    """What the code of a page defines."""
+    names = {}
+    exec(compile(page_code(name), name, "exec"), names)
     return names
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from grnn_jax.cli import old_names, presets
+from grnn_jax.cli import flags as command_flags
+from grnn_jax.cli import old_names, presets, user_modules
 from grnn_jax.cli.devices import start_devices
 from grnn_jax.cli.help import help_text
 from grnn_jax.errors import InputError, RunError
@@ -75,7 +76,12 @@ def start(run: Callable[[], int | None], define: Callable[[], None], description
         define: defines the flags.
         description: text for `--help`.
     """
+    try:  # Before the flags are defined: what they may be set to depends on it.
+        user_modules.import_modules(user_modules.names_in(sys.argv[1:]))
+    except (flags.Error, InputError) as error:
+        sys.exit(_fail(error))
     define()
+    command_flags.define_import_module()
 
     def parse(argv: Sequence[str]) -> list[str]:
         if any(arg in ("--help", "-help", "-h", "--h", "-?") for arg in argv[1:]):

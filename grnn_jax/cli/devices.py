@@ -24,7 +24,13 @@ def start_devices() -> None:
         raise InputError(f"--num_cpu_devices must be at least 0, got {FLAGS.num_cpu_devices}")
     num_devices = FLAGS.num_cpu_devices or _default_cpu_devices()
     if num_devices:
-        jax.config.update("jax_num_cpu_devices", num_devices)
+        try:
+            jax.config.update("jax_num_cpu_devices", num_devices)
+        except RuntimeError as error:  # JAX has begun to compute.
+            raise InputError(
+                "--import_module: a module computed with JAX while it was imported, before the "
+                "devices were set up; it should only define functions"
+            ) from error
     if "coordinator_address" in FLAGS:
         initialize_distributed(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
     if not _jax_setting("jax_compilation_cache_dir"):

@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+from grnn_jax.cli import user_modules
 from grnn_jax.cli.old_names import ChoiceParser, NameParser
 from grnn_jax.config import FIELDS, RENAMED, Config
 from grnn_jax.errors import InputError
@@ -73,6 +74,17 @@ def define_machine(distributed: bool = True) -> None:
         names += ["coordinator_address", "num_processes", "process_id"]
     for name in names:
         _remember(MACHINE, name)
+
+
+def define_import_module() -> None:
+    """Defines the flag that `user_modules` reads before the others are defined."""
+    flags.DEFINE_multi_string(
+        user_modules.FLAG,
+        [],
+        "Module of your own, or several parted by commas, imported first from where Python finds "
+        "it or from the present folder: it adds cells, distributions, formats or codecs",
+    )
+    _remember(MACHINE, user_modules.FLAG)
 
 
 def define(kind: str, name: str, default: object, help: str, **options: object) -> None:

@@ -33,7 +33,7 @@ def help_text(description: str, program: str) -> str:
             values = "|".join(getattr(flag.parser, "enum_values", None) or []) or kind
             head = f"  --[no]{name}" if flag.boolean else f"  --{name}={values or '…'}"
             left = textwrap.wrap(head.replace("|", "| "), 100, subsequent_indent=INDENT)
-            default = flag.default if flag.default not in ("", None) else "empty"
+            default = flag.default if flag.default not in ("", None, []) else "empty"
             default = str(default).lower() if flag.boolean else default
             sentence = flag.help.split(">: ", 1)[-1] if flag.help.startswith("<") else flag.help
             if name == "distribution":

@@ -33,7 +33,9 @@ def accept_argument(argument: str) -> str:
     name = path.stem.replace("tied", "sitewise")
     if name not in presets.names():
         return argument
-    notes.append(f"{argument} is called --preset={name} now")
+    note = f"{argument} is called --preset={name} now"
+    if note not in notes:
+        notes.append(note)
     return f"--preset={name}"
 
 

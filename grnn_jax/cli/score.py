@@ -25,7 +25,7 @@ from grnn_jax.cli.countdown import Countdown
 from grnn_jax.cli.targets import standard_output
 from grnn_jax.cli.writers.records import check_suffix, finite, write_json_lines, write_records
 from grnn_jax.cli.writers.surprise import MOST_CHARACTERS, plot_line_surprise, plot_text_surprise
-from grnn_jax.data import load_file
+from grnn_jax.data import FORMATS, load_file
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits
 from grnn_jax.scoring import RANKS, compare, records, score_file, summary
@@ -54,6 +54,11 @@ def check_flags() -> None:
         raise InputError("--plot_sequence needs --plot, got none")
 
 
+def is_stream_of_text(run: Run) -> bool:
+    """Whether a run sees a file as one text, which has lines."""
+    return run.codec.is_text and FORMATS[run.config.format].is_stream
+
+
 def score(run: Run, folder: str) -> ScoredFile:
     """Scores --data with a run; files that are needed meanwhile go into a folder."""
     config, path = run.config, os.path.expanduser(FLAGS.data)
@@ -64,7 +69,7 @@ def score(run: Run, folder: str) -> ScoredFile:
             run,
             path,
             folder,
-            each_line=FLAGS.each_line and config.format == "text",
+            each_line=FLAGS.each_line and is_stream_of_text(run),
             eval_batch_size=FLAGS.eval_batch_size,
             report=countdown,
         )
@@ -109,7 +114,7 @@ def run() -> None:
             "--other_workdir: one of the two runs models densities, the other probabilities; "
             "their nats cannot be compared"
         )
-    if FLAGS.each_line and run.config.format != "text":
+    if FLAGS.each_line and not is_stream_of_text(run):
         raise InputError(
             f"--each_line is for runs on --format=text, got --format={run.config.format}"
         )
@@ -120,7 +125,7 @@ def run() -> None:
         scored = score(run, folders[0])
         other = None if other_run is None else score(other_run, folders[1])
         scores = scored.scores if other is None else compare(scored, other, FLAGS.per_event)
-        found = records(scored, rank=FLAGS.rank, other=other, per_event=FLAGS.per_event)
+        lines = records(scored, rank=FLAGS.rank, other=other, per_event=FLAGS.per_event)
         if FLAGS.plot:
             plot(scored, other)
         whole: dict[str, Any] = {
@@ -135,10 +140,10 @@ def run() -> None:
             **({"other_workdir": FLAGS.other_workdir} if other is not None else {}),
         }
         if FLAGS.output:
-            write_records(found, os.path.expanduser(FLAGS.output))
+            write_records(lines, os.path.expanduser(FLAGS.output))
             print(json.dumps(finite(whole)), flush=True)
             return
-        write_json_lines(found, standard_output())
+        write_json_lines(lines, standard_output())
         nats = whole["nats_per_event"]
         logging.info(
             "%s sequences, %s events: %.4f nats, %.4f bits per event",

@@ -1,4 +1,4 @@
-"""Samples of music, drawings, images, events and series: into a folder, a file, or shown as CSV."""
+"""Samples of all but text: into a folder, a file, or shown as CSV or JSON."""
 
 import json
 import os
@@ -11,10 +11,11 @@ from absl import logging
 
 from grnn_jax.cli.large_request import Record, forget_request, write_request, write_stream
 from grnn_jax.cli.targets import Target, standard_output, text_file
-from grnn_jax.cli.writers import WRITERS, folder_target
+from grnn_jax.cli.writers import JSON_LINES, WRITERS, folder_target
 from grnn_jax.cli.writers.sequences import default_length, held_out, iterate_samples, without_end
 from grnn_jax.cli.writers.tables import events_until
 from grnn_jax.data.corpus import event_arrays
+from grnn_jax.data.events import EventsCodec
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run
 
@@ -39,8 +40,8 @@ def write_sequences(
 
     Args:
         run: a trained model.
-        path: file or folder; empty for standard output where the format is a table, else for
-            WORKDIR/samples.
+        path: file or folder; empty for standard output where the format is a table or written as
+            JSON, else for WORKDIR/samples.
         workdir: directory of the run.
         request: what decides what the samples are: an unfinished output goes on with no others;
             None to begin anew.
@@ -54,7 +55,7 @@ def write_sequences(
     Raises:
         InputError: the format is not written to such a file, or `until` does not fit.
     """
-    if until is not None and (run.codec.name != "events" or log_probs):
+    if until is not None and (not isinstance(run.codec, EventsCodec) or log_probs):
         raise InputError("--until is for the events of --format=events, without --log_probs")
     length = length or default_length(run.codec)
     settings = {"num_samples": num_samples, "length": length, "seed": seed, "options": options}
@@ -74,12 +75,12 @@ def _target(
     run: Run, path: str, workdir: str | Path, num_samples: int, length: int, log_probs: bool
 ) -> tuple[Target, bool]:
     """Where samples go, and whether that is standard output; arguments as `write_sequences`."""
-    codec, writer = run.codec, WRITERS[run.codec.name]
+    codec, writer = run.codec, WRITERS.get(run.codec.name, JSON_LINES)
     suffix = os.path.splitext(path)[1].lower()
     if log_probs:
         return text_file(Path(path)), not path
-    if not path and ".csv" in writer.to_file:
-        return writer.to_file[".csv"](codec, Path(path), num_samples), True
+    if not path and writer.shown:
+        return writer.to_file[writer.shown](codec, Path(path), num_samples), True
     if suffix in writer.to_file and not os.path.isdir(path):
         return writer.to_file[suffix](codec, Path(path), num_samples), False
     if suffix in FILE_SUFFIXES and not os.path.isdir(path):
@@ -99,6 +100,7 @@ def sequence_records(
     Returns:
         Number of a sample -> that one and all after it: events, or JSON.
     """
+    is_json = run.codec.name not in WRITERS
 
     def records(first: int) -> Iterator[Record]:
         short = 0
@@ -109,9 +111,11 @@ def sequence_records(
                 short += not reached and sample.num_events == settings["length"]
             leaves = [leaf for _, leaf in event_arrays(events)]
             content = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves)
-            if log_probs:
+            if log_probs or is_json:
                 record = {"nats": sample.nats, "num_events": sample.num_events}
-                yield Record(json.dumps(record) + "\n", content)
+                if is_json:
+                    record = {"events": run.codec.decode(events)} | record
+                yield Record(json.dumps(record, ensure_ascii=False) + "\n", content)
             else:
                 yield Record(events, content)
         if short:

@@ -20,6 +20,7 @@ from grnn_jax.cli import command, flags, presets
 from grnn_jax.cli.plots import plot_learning_curve
 from grnn_jax.cli.sequence_samples import write_sequences
 from grnn_jax.cli.text_samples import write_samples
+from grnn_jax.data import FORMATS
 from grnn_jax.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -44,9 +45,9 @@ def show_sample(run: workdir.Run) -> None:
         except InputError as error:
             logging.warning("could not write samples: %s", error)
         return
-    one_line = run.config.format == "lines"
-    write_samples(run, sys.stdout, num_samples=5 if one_line else 1)
-    if not one_line:
+    is_stream = FORMATS[run.config.format].is_stream
+    write_samples(run, sys.stdout, num_samples=1 if is_stream else 5)
+    if is_stream:
         print()
 
 

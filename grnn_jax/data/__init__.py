@@ -9,6 +9,7 @@ from grnn_jax.data.formats import FORMATS, Splits, codec_from_dict, load_file, l
 from grnn_jax.data.pipeline import eval_batches, eval_windows, train_iterator, windows_per_epoch
 from grnn_jax.data.sequences import SequenceCodec, SequenceFormat, Sequences
 from grnn_jax.data.text_codec import CODECS, IncrementalDecoder, TextCodec, build_codec
+from grnn_jax.data.vocabulary import VocabularyCodec
 
 __all__ = [
     "CODECS",
@@ -24,6 +25,7 @@ __all__ = [
     "Sequences",
     "Splits",
     "TextCodec",
+    "VocabularyCodec",
     "build_codec",
     "codec_from_dict",
     "eval_batches",

@@ -66,6 +66,10 @@ class Codec:
         """What the codec learned from the data, in a few words for the log."""
         return self.name
 
+    def decode(self, events: Any) -> Any:
+        """Events [T, ...] of one sequence as text, or else as JSON values."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild the codec, as JSON values."""
         return {"codec": self.name} | dataclasses.asdict(self)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from grnn_jax.cli.targets import Target
-from grnn_jax.cli.writers import drawings, images, music, tables
+from grnn_jax.cli.writers import drawings, images, json_lines, music, tables
 from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events
 
@@ -19,15 +19,17 @@ class Writer(NamedTuple):
 
     Attributes:
         to_folder: (codec, folder, number of samples) -> where samples go in a folder.
-        plot: draws samples, beside held-out data where there are any.
+        plot: draws samples, beside held-out data where there are any; None for no picture.
         picture: name of the picture.
         to_file: the same as `to_folder` for one file, by its suffix, where the format has such.
+        shown: which of these files can go to standard output; "" for none.
     """
 
     to_folder: MakeTarget
-    plot: Callable[[Any, list[Events], list[Events], Path], Path]
-    picture: str
+    plot: Callable[[Any, list[Events], list[Events], Path], Path] | None = None
+    picture: str = ""
     to_file: Mapping[str, MakeTarget] = {}
+    shown: str = ""
 
 
 _TABLE = {".csv": tables.to_csv, ".parquet": tables.to_parquet}
@@ -36,12 +38,15 @@ WRITERS = {
     "voices": Writer(music.to_folder, music.plot, "pianorolls.png"),
     "strokes": Writer(drawings.to_folder, drawings.plot, "drawings.png"),
     "images": Writer(images.to_folder, images.plot, "images.png"),
-    "events": Writer(tables.to_folder, tables.plot, "events.png", _TABLE),
+    "events": Writer(tables.to_folder, tables.plot, "events.png", _TABLE, ".csv"),
     "series": Writer(
-        tables.to_folder, tables.plot, "series.png", {**_TABLE, ".npz": tables.to_npz}
+        tables.to_folder, tables.plot, "series.png", {**_TABLE, ".npz": tables.to_npz}, ".csv"
     ),
 }
-"""By the name of the codec; a new format is one file and one line here."""
+"""By the name of the codec. A format needs no line here: others are written as JSON."""
+
+JSON_LINES = Writer(json_lines.to_folder, to_file={".jsonl": json_lines.to_file}, shown=".jsonl")
+"""For all other codecs."""
 
 
 def folder_target(
@@ -58,12 +63,16 @@ def folder_target(
         num_samples: number of samples.
         held_out: number of sequences -> so many held-out ones at most, for the picture.
     """
-    writer, folder = WRITERS[codec.name], Path(folder)
+    writer, folder = WRITERS.get(codec.name, JSON_LINES), Path(folder)
+    target = writer.to_folder(codec, folder, num_samples)
+    if writer.plot is None:
+        return target
+    plot = writer.plot
 
     def picture(samples: list[Events]) -> None:
         try:
-            writer.plot(codec, samples, held_out(len(samples)), folder / writer.picture)
+            plot(codec, samples, held_out(len(samples)), folder / writer.picture)
         except ImportError as error:
             logging.warning("could not draw the samples: %s", error)
 
-    return writer.to_folder(codec, folder, num_samples)._replace(picture=picture)
+    return target._replace(picture=picture)

@@ -11,7 +11,6 @@ import numpy as np
 from grnn_jax import sampling
 from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events, map_events
-from grnn_jax.data.images import ImagesCodec
 from grnn_jax.errors import InputError
 from grnn_jax.sharding import make_mesh
 from grnn_jax.workdir import Run, load_run_data
@@ -42,10 +41,8 @@ class Drawn(NamedTuple):
 
 
 def default_length(codec: Codec) -> int:
-    """Most events of a sample where no length is given: all pixels of an image."""
-    if isinstance(codec, ImagesCodec):
-        return codec.height * codec.width + int(codec.wraps_end)
-    return DEFAULT_LENGTH
+    """Most events of a sample where no length is given: all of them where all have as many."""
+    return DEFAULT_LENGTH if codec.num_events is None else codec.num_events + codec.wraps_end
 
 
 def block_batches(run: Run, length: int) -> int:
