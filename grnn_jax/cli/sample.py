@@ -9,8 +9,9 @@
 A single sample of a text is shown while it is drawn; several are drawn side by side. Music is
 written as MIDI files, drawings as SVG, images as an .npz, all of them into a folder with a picture.
 Events in time and series are written as CSV to standard output, to a .csv or .parquet file (series
-also to an .npz), or with a picture into a folder; other formats as JSON lines. Any number of samples is drawn in the same
-memory (but by searches, which hold all they find), and the same command goes on after a kill.
+also to an .npz), or with a picture into a folder; formats from outside the package as JSON lines.
+Any number of samples is drawn in the same memory (but by searches, which hold all they find), and
+the same command goes on after a kill.
 """
 
 import contextlib
