@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -16,15 +16,58 @@ PROJECTION = ("input_kernel", "bias")
 """Names of U and b, the parameters that `Gated.project_gates` reads."""
 
 
+Blocks = tuple[tuple[Array, ...], tuple[Array, ...]]
+"""The blocks of U, one for each gate, and those of b."""
+
+Gates = tuple[Any, ...]
+"""Arrays [..., H], one for each gate (or the number 0, see `Gated.num_additive`)."""
+
+
+@runtime_checkable
+class PointwiseFn(Protocol):
+    """The elementwise part of a gated step."""
+
+    def __call__(
+        self, weights: PyTree, projected: Gates, recurrent: Gates, state: State, /
+    ) -> State:
+        """The state after a step.
+
+        Args:
+            weights: the parameters that it reads, `Gated.pointwise_weights`; arrays [H].
+            projected: the blocks of x_t, `num_inputs` arrays of one common shape [..., H].
+            recurrent: the blocks of r_t, `num_gates` arrays of the same shape.
+            state: s_{t-1}, arrays of the same shape.
+
+        Returns:
+            s_t; its first array is the output.
+        """
+
+
+@runtime_checkable
+class StepFn(Protocol):
+    """The definition of a cell: one step of a batch."""
+
+    def __call__(self, params: Params, state: State, projected_t: Array, /) -> tuple[State, Array]:
+        """Moves the state on by one step.
+
+        Args:
+            params: of the cell.
+            state: s_{t-1}, arrays [B, ...].
+            projected_t: [B, P], one step of what `Cell.project` returned.
+
+        Returns:
+            s_t, and the output h_t [B, H].
+        """
+
+
 class Gated(NamedTuple):
     """Structure of a cell whose step is one recurrent matmul and one cheap function.
 
         r_t = V h_{t-1}                 V block-diagonal over heads
         s_t = pointwise(weights, x_t, r_t, s_{t-1})
 
-    `pointwise(weights, projected, recurrent, state) -> state` receives `projected` as a tuple of
-    `num_inputs` and `recurrent` as one of `num_gates` arrays of one common shape [..., H]; an
-    engine is free to choose the axes in front of H. The output is the first array of the state.
+    An engine is free to choose the axes in front of H that `pointwise` sees. The output is the
+    first array of the state.
 
     Attributes:
         num_heads: heads of width D = H / num_heads; 1 is a dense V.
@@ -49,11 +92,11 @@ class Gated(NamedTuple):
     num_inputs: int
     dtype: DType
     recurrent_kernel: Callable[[Params], Float[Array, "heads D GD"]]
-    pointwise: Callable[[PyTree, tuple, tuple, State], State]
+    pointwise: PointwiseFn
     pointwise_weights: Callable[[Params], PyTree]
     elementwise: bool = True
     num_additive: int = 0
-    project_gates: Callable[[tuple, Array], tuple[Array, ...]] | None = None
+    project_gates: Callable[[Blocks, Array], tuple[Array, ...]] | None = None
 
 
 class Linear(NamedTuple):
@@ -132,7 +175,7 @@ class Cell(NamedTuple):
     init: Callable[[PRNGKey, int], Params]
     initial_state: Callable[[Params, int], State]
     project: Callable[[Params, Array], Array]
-    step: Callable[[Params, State, Array], tuple[State, Array]]
+    step: StepFn
     hidden_size: int
     gated: Gated | None = None
     linear: Linear | None = None

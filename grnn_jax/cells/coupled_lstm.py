@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
 
@@ -42,7 +42,7 @@ def coupled_lstm(
     Reference: K. Greff et al., "LSTM: a search space odyssey", IEEE TNNLS 28, 2017 (CIFG).
     """
 
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         _, memory = state
         forget_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
         candidate = jnp.tanh(projected[1] + recurrent[1])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates, PointwiseFn
 from grnn_jax.cells.gated import gated_cell
 
 
@@ -15,7 +15,7 @@ def diagonal_cell(
     hidden_size: int,
     num_gates: int,
     num_states: int,
-    pointwise: Callable[[PyTree, tuple, tuple, State], State],
+    pointwise: PointwiseFn,
     bias: Callable[[], Float[Array, " GH"]],
     pointwise_init: Callable[[], Params] = dict,
     smallest: float = -1.0,
@@ -48,7 +48,7 @@ def diagonal_cell(
     names = tuple(f"recurrent_weight_{gate}" for gate in range(num_gates))
 
     def diagonal_pointwise(
-        weights: PyTree, projected: tuple, recurrent: tuple, state: State
+        weights: PyTree, projected: Gates, recurrent: Gates, state: State
     ) -> State:
         products = tuple(weights[name] * state[0] for name in names)
         return pointwise(weights, projected, products, state)

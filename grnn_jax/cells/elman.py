@@ -1,13 +1,12 @@
 """The simple recurrent network of Elman (1990)."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates, PointwiseFn
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -55,7 +54,7 @@ def elman(
     )
 
 
-def elman_pointwise(activation: str) -> Callable[[PyTree, tuple, tuple, State], State]:
+def elman_pointwise(activation: str) -> PointwiseFn:
     """The elementwise step, for every product that can stand for V h.
 
     Raises:
@@ -65,7 +64,7 @@ def elman_pointwise(activation: str) -> Callable[[PyTree, tuple, tuple, State], 
         raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
     function = ACTIVATIONS[activation]
 
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         return (function(projected[0] + recurrent[0]),)
 
     return pointwise

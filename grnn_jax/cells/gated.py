@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
-from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Gated
+from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
+from grnn_jax.cells.base import RECURRENT_KERNEL, Blocks, Cell, Gated, PointwiseFn
 from grnn_jax.ops.products import dense, dense_gates, recurrent_product, split_gates
 
 
@@ -18,7 +18,9 @@ def recurrent_initializer(
     keys = jax.random.split(key, num_heads * num_gates)
     # One after another: a batched decomposition of large blocks can stand still for ever on a CPU,
     # as if its parts waited for threads that the rest of the computation holds.
-    blocks = jax.lax.map(lambda key: orthogonal(key, (head_width, head_width), jnp.float32), keys)
+    blocks: Array = jax.lax.map(
+        lambda key: orthogonal(key, (head_width, head_width), jnp.float32), keys
+    )
     blocks = blocks.reshape(num_heads, num_gates, head_width, head_width)
     return blocks.transpose(0, 2, 1, 3).reshape(num_heads, head_width, num_gates * head_width)
 
@@ -29,7 +31,7 @@ def gated_cell(
     num_heads: int,
     num_gates: int,
     num_states: int,
-    pointwise: Callable[[PyTree, tuple, tuple, State], State],
+    pointwise: PointwiseFn,
     bias: Callable[[], Float[Array, " GH"]],
     pointwise_init: Callable[[], Params] = dict,
     num_recurrent_gates: int | None = None,
@@ -99,9 +101,10 @@ def gated_cell(
         return tuple(jnp.broadcast_to(row, (batch_size, hidden_size)) for row in rows)
 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
-        return dense(inputs, params["input_kernel"], dtype) + params["bias"]
+        projected: Array = dense(inputs, params["input_kernel"], dtype) + params["bias"]
+        return projected
 
-    def project_gates(source: tuple, inputs: Float[Array, "... X"]) -> tuple[Array, ...]:
+    def project_gates(source: Blocks, inputs: Float[Array, "... X"]) -> tuple[Array, ...]:
         kernels, biases = source
         gates = dense_gates(inputs.reshape(-1, inputs.shape[-1]), kernels, dtype)
         # Barriers keep the products apart, and apart from the bias: XLA's CPU backend would join
@@ -111,7 +114,8 @@ def gated_cell(
         return tuple((gate + bias).reshape(shape) for gate, bias in zip(gates, biases, strict=True))
 
     def recurrent_kernel(params: Params) -> Float[Array, "heads D GD"]:
-        return params[RECURRENT_KERNEL]
+        kernel: Array = params[RECURRENT_KERNEL]
+        return kernel
 
     pointwise_names = tuple(pointwise_init())
 

@@ -55,7 +55,8 @@ def layer_norm_projection(cell: Cell, groups: tuple[int, ...], dtype: DType) -> 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
         gates = split_gates(dense(inputs, params["input_kernel"], dtype), num_gates)
         normalised = jnp.concatenate(layer_norm_groups(gates, groups), -1)
-        return normalised * params["input_scale"] + params["bias"]
+        projected: Array = normalised * params["input_scale"] + params["bias"]
+        return projected
 
     assert cell.gated is not None
     gated = cell.gated._replace(project_gates=None)

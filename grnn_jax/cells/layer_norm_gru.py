@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, Params, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 from grnn_jax.cells.gru import gru_pointwise
 from grnn_jax.cells.layer_norm import layer_norm_projection, layer_norm_recurrent, recurrent_scales
@@ -46,7 +46,7 @@ def layer_norm_gru(
     Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
     """
 
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         recurrent = layer_norm_recurrent(weights, recurrent, GROUPS)
         return gru_pointwise(weights, projected, recurrent, state)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, Params, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 from grnn_jax.cells.layer_norm import (
     layer_norm_groups,
@@ -53,7 +53,7 @@ def layer_norm_lstm(
     Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
     """
 
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         _, memory = state
         recurrent = layer_norm_recurrent(weights, recurrent, GROUPS)
         input_gate = jax.nn.sigmoid(projected[0] + recurrent[0])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
-from grnn_jax.cells.base import Cell, Linear
+from grnn_jax.cells.base import Cell, Linear, StepFn
 from grnn_jax.ops.products import dense, split_gates
 
 
@@ -63,7 +63,8 @@ def linear_cell(
         return (jnp.broadcast_to(row, (batch_size, hidden_size)),)
 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
-        return dense(inputs, params["input_kernel"], dtype) + params["bias"]
+        projected: Array = dense(inputs, params["input_kernel"], dtype) + params["bias"]
+        return projected
 
     def coefficients_of(params: Params, projected: Array) -> tuple[Array, Array]:
         return coefficients(params, *split_gates(projected, num_gates))
@@ -75,7 +76,7 @@ def linear_cell(
     return Cell(init, initial_state, project, linear_step(linear), hidden_size, linear=linear)
 
 
-def linear_step(linear: Linear) -> Callable[[Params, State, Array], tuple[State, Array]]:
+def linear_step(linear: Linear) -> StepFn:
     """The step that a linear structure defines."""
 
     def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
 
@@ -57,7 +57,7 @@ def lstm(
     )
 
 
-def lstm_pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+def lstm_pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
     """The elementwise step, for every product that can stand for V h."""
     _, memory = state
     input_gate = jax.nn.sigmoid(projected[0] + recurrent[0])

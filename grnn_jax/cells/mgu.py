@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
 
@@ -43,7 +43,7 @@ def mgu(
     Journal of Automation and Computing 13, 2016.
     """
 
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         (hidden,) = state
         forget_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
         candidate = recurrent[1] + weights["candidate_bias"]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, Params, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
 
@@ -46,7 +46,7 @@ def peephole_lstm(
     A. Graves, "Generating sequences with recurrent neural networks", 2013.
     """
 
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         _, memory = state
         peeped = projected[0] + recurrent[0] + weights["input_peephole"] * memory
         input_gate = jax.nn.sigmoid(peeped)

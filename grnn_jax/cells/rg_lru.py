@@ -78,7 +78,7 @@ def sqrt_complement(log_rate: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @sqrt_complement.defjvp
-def _sqrt_complement_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _sqrt_complement_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (log_rate,), (d_log_rate,) = primals, tangents
     root, rate = sqrt_complement(log_rate), jnp.exp(log_rate)
     # Where e^l underflows both are 0, and so is the slope.

@@ -115,7 +115,8 @@ def sitewise(
 
     def step(params: Params, state: State, projected_t: Array) -> tuple[State, Array]:
         rows = fold_sites((state, projected_t), num_sites)
-        return unfold_sites(cell.step(params, *rows), num_sites)
+        state, output = unfold_sites(cell.step(params, *rows), num_sites)
+        return state, output
 
     return Cell(
         init,

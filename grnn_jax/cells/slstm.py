@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import DType, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 
 LOG_NOTHING = -1e30
@@ -53,7 +53,7 @@ def slstm(
     Reference: M. Beck et al., "xLSTM: extended long short-term memory", NeurIPS 2024.
     """
 
-    def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+    def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         _, memory, normaliser, log_scale = state
         log_input = projected[0] + recurrent[0]
         log_forget = jax.nn.log_sigmoid(projected[1] + recurrent[1])

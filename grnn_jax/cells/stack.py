@@ -1,6 +1,7 @@
 """Layers of cells in depth, with residual connections, layer norm and dropout between them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,9 @@ from grnn_jax.array_types import Array, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Layered
 
 DROPOUT_PER = ("step", "sequence")
+
+LayerStates = tuple[Any, ...]
+"""One `State` for each layer."""
 
 
 def stack(
@@ -77,7 +81,7 @@ def stack(
                 }
         return params
 
-    def initial_state(params: Params, batch_size: int) -> tuple:
+    def initial_state(params: Params, batch_size: int) -> LayerStates:
         return tuple(
             cell.initial_state(params[f"layer_{index}"], batch_size)
             for index, cell in enumerate(cells)
@@ -86,7 +90,7 @@ def stack(
     def project(params: Params, inputs: Array) -> Array:
         return cells[0].project(params["layer_0"], inputs)
 
-    def step(params: Params, state: tuple, projected_t: Array) -> tuple[tuple, Array]:
+    def step(params: Params, state: LayerStates, projected_t: Array) -> tuple[LayerStates, Array]:
         new_state: list[State] = []
         hidden = passed = projected_t
         for index, cell in enumerate(cells):
@@ -113,7 +117,8 @@ def apply_layer_norm(
     norm = params[f"norm_{index}"]
     centred = hidden - hidden.mean(-1, keepdims=True)
     variance = jnp.square(centred).mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon) * norm["scale"] + norm["bias"]
+    shown: Array = centred * jax.lax.rsqrt(variance + epsilon) * norm["scale"] + norm["bias"]
+    return shown
 
 
 def drop_recurrent_kernel(key: PRNGKey, params: Params, rate: float) -> Params:

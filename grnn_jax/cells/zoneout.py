@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Params, PRNGKey, PyTree, State
-from grnn_jax.cells.base import Cell
+from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.ops.masks import EventIndex, event_mask
 
 
@@ -90,7 +90,7 @@ def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
     if cell.gated is not None:
         inner_pointwise, num_inputs = cell.gated.pointwise, cell.gated.num_inputs
 
-        def pointwise(weights: PyTree, projected: tuple, recurrent: tuple, state: State) -> State:
+        def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
             new = inner_pointwise(weights, projected[:num_inputs], recurrent, state)
             return _mix(projected[num_inputs:], state, new)
 

@@ -1,9 +1,100 @@
 """The `Distribution` contract: the family of p(x_{t+1} | x_≤t), given the hidden state."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from grnn_jax.array_types import Array, Bool, Float, Params, PRNGKey, PyTree
+
+
+@runtime_checkable
+class InitFn(Protocol):
+    """Makes the parameters of an output layer."""
+
+    def __call__(self, key: PRNGKey, hidden_size: int, /) -> Params:
+        """Draws initial parameters.
+
+        Args:
+            key: a typed key.
+            hidden_size: H, the width of the hidden state that the distribution reads.
+
+        Returns:
+            The parameters, a dict of float32 arrays.
+        """
+
+
+@runtime_checkable
+class LogProbFn(Protocol):
+    """Scores events."""
+
+    def __call__(self, params: Params, hidden: Array, event: PyTree, /) -> Array:
+        """The log-probability of events, exact and normalised.
+
+        Args:
+            params: of the distribution.
+            hidden: h [..., H], after everything before the event.
+            event: [..., ...], one event for each row of `hidden`.
+
+        Returns:
+            log p(event | h) [...] in nats; NaN for what is no event of the family.
+        """
+
+
+@runtime_checkable
+class SampleFn(Protocol):
+    """Draws events."""
+
+    # mypy lets `*args: Any, **kwargs: Any` together stand for any further parameters.
+    def __call__(
+        self, key: Array, params: Params, hidden: Array, /, *args: Any, **options: Any
+    ) -> PyTree:
+        """Draws one event for each row.
+
+        Args:
+            key: typed keys [B], one a row, so that a sample does not depend on its neighbours.
+            params: of the distribution.
+            hidden: h [B, H].
+            *args: none.
+            **options: those named in `Distribution.options`, each one number or [B]. Without any
+                the event is drawn from p itself; with temperature 0 it is `mode`.
+
+        Returns:
+            The events [B, ...].
+
+        Raises:
+            TypeError: for an option that the family does not have.
+        """
+
+
+@runtime_checkable
+class ModeFn(Protocol):
+    """Picks the most probable event."""
+
+    def __call__(self, params: Params, hidden: Array, /) -> PyTree:
+        """The most probable event (a family says where it is only near that).
+
+        Args:
+            params: of the distribution.
+            hidden: h [..., H].
+
+        Returns:
+            The events [..., ...].
+        """
+
+
+@runtime_checkable
+class EncodeFn(Protocol):
+    """Turns events into vectors."""
+
+    def __call__(self, params: Params, event: PyTree, /) -> Array:
+        """How an event enters the network.
+
+        Args:
+            params: of the distribution.
+            event: [..., ...].
+
+        Returns:
+            Vectors [..., X], X being `Distribution.encoding_size`.
+        """
 
 
 class Distribution(NamedTuple):
@@ -12,9 +103,7 @@ class Distribution(NamedTuple):
     Attributes:
         init: (key, hidden_size) -> params.
         log_prob: (params, hidden [..., H], event [...]) -> nats [...].
-        sample: (keys [B], params, hidden [B, H], *, temperature, ...) -> event [B]; one key for
-            each row, so that a sample does not depend on its neighbours. Its keyword arguments
-            are named in `options`.
+        sample: (keys [B], params, hidden [B, H], **options) -> event [B].
         mode: (params, hidden [..., H]) -> the most probable event [...].
         encode: (params, event [...]) -> [..., X], how an event enters the network.
         encoding_size: X.
@@ -33,11 +122,11 @@ class Distribution(NamedTuple):
         options: names of the keyword arguments of `sample`.
     """
 
-    init: Callable[[PRNGKey, int], Params]
-    log_prob: Callable[[Params, Array, PyTree], Array]
-    sample: Callable[..., PyTree]
-    mode: Callable[[Params, Array], PyTree]
-    encode: Callable[[Params, PyTree], Float[Array, "... X"]]
+    init: InitFn
+    log_prob: LogProbFn
+    sample: SampleFn
+    mode: ModeFn
+    encode: EncodeFn
     encoding_size: int
     event: PyTree
     token_table: Callable[[Params], Float[Array, "V X"]] | None = None

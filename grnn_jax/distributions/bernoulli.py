@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import independent_bits, initial_bias
-from grnn_jax.ops.products import dense
+from grnn_jax.distributions.layer import apply_layer
 
 
 def bernoulli(size: int, *, mean: float = 0.5, dtype: DType = jnp.float32) -> Distribution:
@@ -33,6 +33,6 @@ def bernoulli(size: int, *, mean: float = 0.5, dtype: DType = jnp.float32) -> Di
         return {"kernel": kernel, "bias": jnp.full((size,), bias, jnp.float32)}
 
     def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... D"]:
-        return dense(hidden, params["kernel"], dtype) + params["bias"]
+        return apply_layer(params, hidden, dtype)
 
     return independent_bits("bernoulli", size, init, logits)

@@ -87,7 +87,8 @@ def categorical(
 
     def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... V"]:
         kernel = params["embedding"].T if tied else params["kernel"]
-        return dense(hidden, kernel, dtype) + params["bias"]
+        scores: Array = dense(hidden, kernel, dtype) + params["bias"]
+        return scores
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
@@ -116,9 +117,10 @@ def categorical(
         return logits(params, hidden).argmax(-1).astype(jnp.int32)
 
     def token_table(params: Params) -> Float[Array, "V X"]:
-        if embedding_size:
-            return params["embedding"]
-        return jnp.eye(num_classes, dtype=params["bias"].dtype)
+        if not embedding_size:
+            return jnp.eye(num_classes, dtype=params["bias"].dtype)
+        table: Array = params["embedding"]
+        return table
 
     def encode(params: Params, event: Int[Array, "..."]) -> Float[Array, "... X"]:
         return lookup(token_table(params), event)

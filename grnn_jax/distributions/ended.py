@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.composition import check_options, sample_part, zero_where
+from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.ops.products import dense
 
 
 def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distribution:
@@ -48,7 +48,7 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
         }
 
     def end_logit(params: Params, hidden: Array) -> Array:
-        return (dense(hidden, params["kernel"], dtype) + params["bias"])[..., 0]
+        return apply_layer(params, hidden, dtype)[..., 0]
 
     def ended(event: PyTree, end: Array) -> PyTree:
         return {"event": zero_where(end, event), "end": end}

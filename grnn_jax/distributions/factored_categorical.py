@@ -9,9 +9,9 @@ from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT
 from grnn_jax.distributions.chunked import cut_in_time
+from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
 from grnn_jax.ops.lookup import lookup
-from grnn_jax.ops.products import dense
 
 
 def factored_categorical(
@@ -84,12 +84,12 @@ def factored_categorical(
         choose: Callable[[int, Array], Int[Array, "..."]],
     ) -> list[Array]:
         """Every field's logits in order; `choose` (field, logits) says its class."""
-        units = dense(hidden, params["kernel"], dtype) + params["bias"]
+        units = apply_layer(params, hidden, dtype)
         rest = units.reshape(*hidden.shape[:-1], num_fields, num_units)
         all_logits = []
         for field in range(num_fields):
             own = params[f"field_{field}"]
-            logits = dense(jax.nn.relu(rest[..., 0, :]), own["kernel"], dtype) + own["bias"]
+            logits = apply_layer(own, jax.nn.relu(rest[..., 0, :]), dtype)
             all_logits.append(logits)
             chosen = choose(field, logits)
             rest = rest[..., 1:, :]

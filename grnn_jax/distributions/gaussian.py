@@ -11,15 +11,14 @@ import numpy as np
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
+from grnn_jax.distributions.layer import apply_layer, init_layer
 from grnn_jax.distributions.standardize import (
     LARGEST,
     Reals,
     bounded,
     column,
-    init_layer,
     standardize,
 )
-from grnn_jax.ops.products import dense
 
 MAX_SCALE = 1e6
 """Softly, standard deviations of standardised values stay below this."""
@@ -72,7 +71,7 @@ def gaussian(
         return init_layer(key, hidden_size, jnp.zeros((affine.size,), jnp.float32), affine.gain)
 
     def outputs(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... O"]:
-        return dense(hidden, params["kernel"], dtype) + params["bias"]
+        return apply_layer(params, hidden, dtype)
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], z: Float[Array, "... D"]

@@ -8,14 +8,13 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.gaussian import affine_layer, normal_log_prob
+from grnn_jax.distributions.layer import apply_layer, init_layer
 from grnn_jax.distributions.standardize import (
     Reals,
     column,
-    init_layer,
     standardize,
 )
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.ops.products import dense
 
 
 def gaussian_mixture(
@@ -75,7 +74,7 @@ def gaussian_mixture(
         params: Params, hidden: Float[Array, "... H"]
     ) -> tuple[Float[Array, "... K"], Float[Array, "... K O"]]:
         """The logits o, and each component's outputs for `affine`."""
-        out = dense(hidden, params["kernel"], dtype) + params["bias"]
+        out = apply_layer(params, hidden, dtype)
         components = out[..., K:].reshape(*out.shape[:-1], K, affine.size)
         return out[..., :K], components
 

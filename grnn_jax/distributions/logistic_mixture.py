@@ -9,9 +9,9 @@ import numpy as np
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
-from grnn_jax.distributions.standardize import LARGEST, bounded, column, init_layer
+from grnn_jax.distributions.layer import apply_layer, init_layer
+from grnn_jax.distributions.standardize import LARGEST, bounded, column
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.ops.products import dense
 
 MIN_SCALE = 0.02
 """Softly, the smallest scale s of a component, in levels; the largest is the number of levels."""
@@ -68,12 +68,14 @@ def logistic_mixture(
 
     def components(params: Params, hidden: Float[Array, "... H"]) -> tuple[Array, Array, Array]:
         """o, m and log s, each [..., K]; m and s in levels."""
-        out = jnp.clip(dense(hidden, params["kernel"], dtype) + params["bias"], -LARGEST, LARGEST)
+        out = jnp.clip(apply_layer(params, hidden, dtype), -LARGEST, LARGEST)
         logits, location, scale = jnp.split(out, 3, -1)
         log_scale = bounded(scale + math.log(half_range), math.log(MIN_SCALE), math.log(num_levels))
         return logits, half_range * (location + 1), log_scale
 
-    def event_log_prob(params: Params, hidden: Array, event: Array) -> Array:
+    def log_prob(
+        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
+    ) -> Float[Array, "..."]:
         logits, location, log_scale = components(params, hidden)
         level = jnp.clip(event, 0, num_levels - 1)[..., None]
         precision = jnp.exp(-log_scale)
@@ -89,13 +91,6 @@ def logistic_mixture(
         )
         nats = jax.nn.logsumexp(jax.nn.log_softmax(logits) + nats, -1)
         return jnp.where((event >= 0) & (event < num_levels), nats, jnp.nan)
-
-    chunked_log_prob = cut_in_time(event_log_prob, 3 * K)
-
-    def log_prob(
-        params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
-    ) -> Float[Array, "..."]:
-        return chunked_log_prob(params, hidden, event)
 
     def nearest_level(location: Array, index: Array) -> Array:
         chosen = jnp.take_along_axis(location, index[..., None], -1)[..., 0]
@@ -128,7 +123,7 @@ def logistic_mixture(
 
     return Distribution(
         init=init,
-        log_prob=log_prob,
+        log_prob=cut_in_time(log_prob, 3 * K),
         sample=sample,
         mode=mode,
         encode=encode,

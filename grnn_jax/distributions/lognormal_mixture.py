@@ -108,7 +108,7 @@ def _log_normal_cdf(z: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @_log_normal_cdf.defjvp
-def _log_normal_cdf_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _log_normal_cdf_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (z,), (d_z,) = primals, tangents
     near = jnp.maximum(z, -5)
     density = -0.5 * near**2 - 0.5 * math.log(2 * math.pi)

@@ -83,7 +83,7 @@ def nade(
         biases, units = project(params, hidden)
         bits = (event != 0).astype(jnp.float32)
 
-        def body(units: Array, row: tuple) -> tuple[Array, Array]:
+        def body(units: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
             bit, bias, bit_kernel, output_kernel = row
             return units + bit[..., None] * bit_kernel, bit_logits(units, bias, output_kernel)
 
@@ -104,7 +104,7 @@ def nade(
     ) -> UInt8[Array, "... D"]:
         biases, units = project(params, hidden)
 
-        def body(units: Array, row: tuple) -> tuple[Array, Array]:
+        def body(units: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
             noise, bias, bit_kernel, output_kernel = row
             bit = draw_bits(bit_logits(units, bias, output_kernel), noise, temperature)
             return units + bit[..., None] * bit_kernel, bit

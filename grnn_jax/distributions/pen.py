@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
-from grnn_jax.distributions.standardize import init_layer
+from grnn_jax.distributions.layer import apply_layer, init_layer
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.ops.products import dense
 
 NUM_PEN_STATES = 3
 END_OF_DRAWING = 2
@@ -74,7 +73,7 @@ def pen(
         }
 
     def pen_logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... 3"]:
-        return dense(hidden, params["pen"]["kernel"], dtype) + params["pen"]["bias"]
+        return apply_layer(params["pen"], hidden, dtype)
 
     def make_event(offset: Float[Array, "... 2"], state: Int[Array, "..."]) -> dict[str, Array]:
         end = jnp.equal(state, END_OF_DRAWING)

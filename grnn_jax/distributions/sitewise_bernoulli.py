@@ -9,6 +9,7 @@ import numpy as np
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import independent_bits, initial_bias
+from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.ops.products import dense
 from grnn_jax.ops.sites import neighbour_kernel, see_neighbours
 
@@ -72,7 +73,7 @@ def sitewise_bernoulli(
 
     def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... N"]:
         sites, before = split(hidden)
-        scores = dense(sites, params["kernel"], dtype) + params["bias"]
+        scores = apply_layer(params, sites, dtype)
         if before is not None:
             seen = see_neighbours(before, neighbours, dtype)
             scores += dense(seen, params["input_kernel"], dtype)

@@ -13,6 +13,7 @@ from grnn_jax.distributions.bits import (
     initial_bias,
 )
 from grnn_jax.distributions.chunked import cut_in_time
+from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.sitewise_bernoulli import PERIOD, site_units, split_sites, window_kernel
 from grnn_jax.ops.products import dense
 from grnn_jax.ops.sites import neighbour_kernel, see_neighbours
@@ -95,7 +96,7 @@ def sitewise_nade(
     def project(params: Params, hidden: Float[Array, "... H"]) -> tuple[Array, Array, Array | None]:
         """What the past alone contributes: to o [..., N] and to a [..., N, U]; the last event."""
         sites, before = split(hidden)
-        scores = (dense(sites, params["kernel"], dtype) + params["bias"])[..., 0]
+        scores = apply_layer(params, sites, dtype)[..., 0]
         units = dense(sites, params["unit_kernel"], dtype) + params["unit_bias"]
         if before is not None:
             seen = see_neighbours(before, around, dtype)
@@ -125,7 +126,7 @@ def sitewise_nade(
     ) -> UInt8[Array, "... N"]:
         scores, units, before = project(params, hidden)
 
-        def body(bits: Array, site: tuple) -> tuple[Array, Array]:
+        def body(bits: Array, site: tuple[Array, ...]) -> tuple[Array, Array]:
             number, scores, units, noise, columns = site
             seen = dense(bits, columns, dtype)
             if before is not None:

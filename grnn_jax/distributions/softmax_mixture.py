@@ -7,6 +7,7 @@ from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT, categorical
 from grnn_jax.distributions.chunked import cut_in_time
+from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.ops.products import dense
 
@@ -69,7 +70,7 @@ def mixture_of_softmaxes(
         log_weights = jax.nn.log_softmax(dense(hidden, params["kernel_weights"], dtype))
         projected = jnp.tanh(dense(hidden, params["kernel_components"], dtype))
         projected = projected.reshape(*hidden.shape[:-1], num_components, hidden.shape[-1])
-        return log_weights, dense(projected, params["kernel"], dtype) + params["bias"]
+        return log_weights, apply_layer(params, projected, dtype)
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]

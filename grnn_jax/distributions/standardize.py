@@ -11,7 +11,6 @@ from grnn_jax.array_types import (
     Array,
     Float,
     Params,
-    PRNGKey,
 )
 from grnn_jax.distributions.base import Distribution
 
@@ -113,11 +112,3 @@ def column(option: float | Array, like: Float[Array, "B ..."]) -> Float[Array, "
     """A sampling option, a number or [B], as an array [1 or B, 1, ...] of the rank of `like`."""
     values = jnp.asarray(option, like.dtype)
     return values.reshape(values.size, *(1,) * (like.ndim - 1))
-
-
-def init_layer(
-    key: PRNGKey, hidden_size: int, bias: Array, gain: float | np.ndarray = 1.0
-) -> Params:
-    """A linear layer with LeCun-normal weights; `gain` multiplies the weights of each output."""
-    kernel = jax.nn.initializers.lecun_normal()(key, (hidden_size, bias.size), jnp.float32)
-    return {"kernel": kernel * jnp.asarray(gain, jnp.float32), "bias": bias}

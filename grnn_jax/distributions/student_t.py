@@ -10,14 +10,13 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.gaussian import affine_layer
+from grnn_jax.distributions.layer import apply_layer, init_layer
 from grnn_jax.distributions.standardize import (
     Reals,
     bounded,
     column,
-    init_layer,
     standardize,
 )
-from grnn_jax.ops.products import dense
 
 MIN_DEGREES, MAX_DEGREES = 2.01, 100.0
 """Range of the degrees of freedom: the variance is finite, and log Γ exact to 1e-4 in float32."""
@@ -77,10 +76,7 @@ def student_t(
 
     def outputs(params: Params, hidden: Float[Array, "... H"]) -> tuple[Array, Array]:
         """Outputs for `affine`, and ν [..., D or 1]."""
-        out, raw = (
-            dense(hidden, params[name]["kernel"], dtype) + params[name]["bias"]
-            for name in ("affine", "degrees")
-        )
+        out, raw = (apply_layer(params[name], hidden, dtype) for name in ("affine", "degrees"))
         low, high = math.log(MIN_DEGREES - 2), math.log(MAX_DEGREES - 2)
         return out, 2 + jnp.exp(bounded(raw, low, high))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.ops.products import dense
+from grnn_jax.distributions.layer import apply_layer
 
 MEDIAN_LIMIT = 20.0
 """Softly, |log(median / scale)| of a component stays below this."""
@@ -66,7 +66,7 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
         return {"kernel": kernel, "bias": jnp.asarray(family.bias, jnp.float32)}
 
     def parameters(params: Params, hidden: Array) -> tuple[Array, ...]:
-        return family.split(dense(hidden, params["kernel"], dtype) + params["bias"])
+        return family.split(apply_layer(params, hidden, dtype))
 
     def standardised(event: PyTree, like: Array) -> tuple[Array, Array]:
         """Wait in units of scale, and y; any value gives finite ones."""
