@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
-from grnn_jax.sampling.settings import Setting, check_counts, make_settings
+from grnn_jax.sampling.settings import Setting, Settings, check_counts, make_settings
 from grnn_jax.sampling.state import SampleState, draw_event, start, with_settings, zeros_unless
 
 
@@ -126,7 +126,8 @@ def sample(
         conditioning=conditioning,
         first_index=first_index,
     )
-    return _draw(model, length, params, with_settings(state, settings), settings)
+    samples: Samples = _draw(model, length, params, with_settings(state, settings), settings)
+    return samples
 
 
 def extend(
@@ -147,7 +148,8 @@ def extend(
     """
     check_counts(length=length)
     made = make_settings(model, state.done.shape[0], **settings)
-    return _draw(model, length, params, with_settings(state, made), made)
+    samples: Samples = _draw(model, length, params, with_settings(state, made), made)
+    return samples
 
 
 def stream(
@@ -202,7 +204,9 @@ def stream(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw(model, length, params, state, settings) -> Samples:
+def _draw(
+    model: Model, length: int, params: Params, state: SampleState, settings: Settings
+) -> Samples:
     """Draws up to `length` events more."""
     num_samples = state.done.shape[0]
     step = model.make_step(params, num_events=num_samples * length)
@@ -214,13 +218,18 @@ def _draw(model, length, params, state, settings) -> Samples:
     log_probs = jnp.zeros((length, num_samples), jnp.float32)
 
     def write(buffer: Array, row: Array, time: Array) -> Array:
-        return jax.lax.dynamic_update_index_in_dim(buffer, row.astype(buffer.dtype), time, 0)
+        written: Array = jax.lax.dynamic_update_index_in_dim(
+            buffer, row.astype(buffer.dtype), time, 0
+        )
+        return written
 
-    def unfinished(loop: tuple) -> Array:
+    Loop = tuple[Array, SampleState, PyTree, Array, Array]  # time, state, what Samples holds
+
+    def unfinished(loop: Loop) -> Array:
         time, state, *_ = loop
         return (time < length) & ~state.done.all()
 
-    def draw(loop: tuple) -> tuple:
+    def draw(loop: Loop) -> Loop:
         time, before, events, mask, log_probs = loop
         state, event, nats = draw_event(model, step, params, before, settings)
         active = ~before.done

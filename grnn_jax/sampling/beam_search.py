@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PyTree
-from grnn_jax.model import Model
+from grnn_jax.model import Carry, Model
 from grnn_jax.sampling.beams import (
     end_classes,
     no_history,
@@ -36,6 +36,10 @@ class Beams(NamedTuple):
     log_probs: Float[Array, "B W T"]
     scores: Float[Array, "B W"]
     done: Bool[Array, "B W"]
+
+
+Group = tuple[PyTree, Array]
+"""Beams of one group, a `History` (with what belongs to it) of arrays [B, w, …]; scores [B, w]."""
 
 
 def beam_search(
@@ -99,11 +103,19 @@ def beam_search(
         model, params, jax.random.key(0), batch_size, prefix=prefix, conditioning=conditioning
     )
     sizes = (num_groups, beam_width // num_groups, length)
-    return _search(model, sizes, params, state.carry, diversity, length_penalty)
+    beams: Beams = _search(model, sizes, params, state.carry, diversity, length_penalty)
+    return beams
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _search(model, sizes, params, carry, diversity, length_penalty) -> Beams:
+def _search(
+    model: Model,
+    sizes: tuple[int, int, int],
+    params: Params,
+    carry: Carry,
+    diversity: float | Array,
+    length_penalty: float | Array,
+) -> Beams:
     num_groups, width, length = sizes
     batch_size = carry.started.shape[0]
     num_beams = num_groups * width
@@ -112,14 +124,19 @@ def _search(model, sizes, params, carry, diversity, length_penalty) -> Beams:
     def score(log_prob: Array, lengths: Array) -> Array:
         return log_prob / ((5 + lengths) / 6) ** length_penalty
 
-    def merge(old: tuple[PyTree, Array], new: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+    def merge(old: Group, new: Group) -> Group:
         """The best `width` of two sets of beams with scores, for each search."""
         both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), old, new)
         scores, index = jax.lax.top_k(both[1], width)
         return pick(both[0], index), scores
 
-    def extend_group(alive: tuple, ended: tuple, logs: Array, chosen: Array) -> tuple:
-        """One group [B, w]: its beams and those that ended, after one more event."""
+    def extend_group(
+        alive: Group, ended: Group, logs: Array, chosen: Array
+    ) -> tuple[Group, Group, Array, Array]:
+        """One group [B, w] after one more event: its beams and those that ended.
+
+        Also how many beams have chosen each token, and the beams that this group's extend.
+        """
         history, total = alive
         num_classes = logs.shape[-1]
         ends = end_classes(model, num_classes)
@@ -139,7 +156,9 @@ def _search(model, sizes, params, carry, diversity, length_penalty) -> Beams:
         counted = jax.nn.one_hot(token, num_classes) * (total > -jnp.inf)[..., None]
         return alive, ended, chosen + counted.sum(1), parent
 
-    def hopeful(loop: tuple) -> Array:
+    Loop = tuple[Array, Carry, list[Group], list[Group]]  # time, carry, alive, ended
+
+    def hopeful(loop: Loop) -> Array:
         time, _, alive, ended = loop
         if model.distribution.is_end is None:
             return time < length
@@ -149,7 +168,7 @@ def _search(model, sizes, params, carry, diversity, length_penalty) -> Beams:
         hope = [(b > w).any() for b, w in zip(bounds, worst, strict=True)]
         return (time < length) & jnp.stack(hope).any()
 
-    def advance(loop: tuple) -> tuple:
+    def advance(loop: Loop) -> Loop:
         time, carry, alive, ended = loop
         logs, carry = step_beams(model, params, step, carry)
         chosen = jnp.zeros((batch_size, logs.shape[-1]))
@@ -183,12 +202,12 @@ def _search(model, sizes, params, carry, diversity, length_penalty) -> Beams:
         marked = ((finished, jnp.ones(shape, bool)), scores)
         results.append(merge(marked, ((history, jnp.zeros(shape, bool)), cut)))
     (history, done), scores = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *results)
-    found = scores > -jnp.inf
-    mask = history.mask & found[..., None]
+    exists = scores > -jnp.inf
+    mask = history.mask & exists[..., None]
     return Beams(
         jnp.where(mask, history.events, 0),
         mask,
         jnp.where(mask, history.log_probs, 0),
         scores,
-        done & found,
+        done & exists,
     )

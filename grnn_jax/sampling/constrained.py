@@ -17,7 +17,7 @@ Three methods, which sample from different distributions:
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,15 +106,27 @@ def sample_masked(
         conditioning=conditioning,
         first_index=first_index,
     )
-    return _masked(model, params, begun.carry, begun.key, constraint, temperature)
+    samples: ConstrainedSamples = _masked(
+        model, params, begun.carry, begun.key, constraint, temperature
+    )
+    return samples
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _masked(model, params, carry, keys, constraint, temperature) -> ConstrainedSamples:
+def _masked(
+    model: Model,
+    params: Params,
+    carry: Carry,
+    keys: Array,
+    constraint: Constraint,
+    temperature: float | Array,
+) -> ConstrainedSamples:
     rows = begin_rows(carry, constraint)
     step = model.make_step(params, num_events=keys.shape[0] * constraint.length)
 
-    def advance(loop: tuple) -> tuple:
+    Loop = tuple[Array, Rows, Array]  # time, rows, log_weight
+
+    def advance(loop: Loop) -> Loop:
         time, rows, log_weight = loop
         rows, gained = advance_rows(model, step, params, rows, keys, time, constraint, temperature)
         return time + 1, rows, log_weight + gained
@@ -134,7 +146,7 @@ def begin_rows(carry: Carry, constraint: Constraint) -> Rows:
     return Rows(carry, zeros, no_history((num_rows,), constraint.length), zeros.astype(bool))
 
 
-def unfinished(constraint: Constraint) -> Callable[[tuple], Array]:
+def unfinished(constraint: Constraint) -> Callable[[tuple[Any, ...]], Array]:
     """The condition of a loop over (time, rows, …)."""
     return lambda loop: (loop[0] < constraint.length) & ~loop[1].done.all()
 

@@ -104,8 +104,8 @@ def score_prefixes(
             f"constraint must have at most {limit} beginnings to be enumerated, got {count:.3g}"
         )
     begun = start(model, params, jax.random.key(0), 1, prefix=prefix)
-    found = _good_prefixes(model, params, begun.carry, constraint)
-    return ScoredPrefixes(model, params, constraint.length, prefix, *found)
+    scored = _good_prefixes(model, params, begun.carry, constraint)
+    return ScoredPrefixes(model, params, constraint.length, prefix, *scored)
 
 
 def sample_enumerated(
@@ -155,7 +155,8 @@ def _choose(keys: Array, length: int | Array, log_probs: Float[AnyArray, " N"]) 
     def choose(key: Array) -> Array:
         return jax.random.categorical(jax.random.fold_in(key, length), log_probs)
 
-    return jax.lax.map(choose, keys, batch_size=CHOICES)
+    chosen: Array = jax.lax.map(choose, keys, batch_size=CHOICES)
+    return chosen
 
 
 def _force(
@@ -180,7 +181,7 @@ def _good_prefixes(
     zero = np.zeros(1, np.int64)
     if free[-1, 0]:
         return zero[:, None], zero, np.zeros(1)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     # Prefixes [n, t]: carries before their last event and which is whose, states, nats so far.
     stack = [(carry, zero, np.zeros((1, 0), np.int64), zero, np.zeros(1))]
     while stack:
@@ -195,21 +196,23 @@ def _good_prefixes(
         total = total[row] + np.asarray(logs)[row, token]
         state = table[state[row], token]
         good = free[left][state]
-        found.append((words[good], total[good]))
+        parts.append((words[good], total[good]))
         rest = np.flatnonzero(~good)
         for first in range(0, len(rest), MANY_ROWS):
             part = rest[first : first + MANY_ROWS]
             stack.append((carry, row[part], words[part], state[part], total[part]))
-    lengths = np.concatenate([np.full(len(words), words.shape[1]) for words, _ in found])
+    lengths = np.concatenate([np.full(len(words), words.shape[1]) for words, _ in parts])
     filled = np.zeros((len(lengths), lengths.max()), np.int64)
     filled[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(
-        [words.ravel() for words, _ in found]
+        [words.ravel() for words, _ in parts]
     )
-    return filled, lengths, np.concatenate([total for _, total in found])
+    return filled, lengths, np.concatenate([total for _, total in parts])
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _extend(model, params, carry, token) -> tuple[Array, Carry]:
+def _extend(
+    model: Model, params: Params, carry: Carry, token: Int[AnyArray, " N"] | None
+) -> tuple[Array, Carry]:
     """Log-probabilities of what may follow the prefixes with this last event, and their carries."""
     if token is not None:
         carry = model.feed(carry, token)

@@ -24,8 +24,8 @@ def from_arrays(arrays: SampleState, impl: str | None = None) -> SampleState:
         arrays: what `to_arrays` returned, or the same read from a file.
         impl: the implementation of the keys, where it is not JAX's default.
     """
-    arrays = jax.tree.map(jnp.asarray, arrays)
-    return arrays._replace(key=jax.random.wrap_key_data(arrays.key, impl=impl))
+    state: SampleState = jax.tree.map(jnp.asarray, arrays)
+    return state._replace(key=jax.random.wrap_key_data(state.key, impl=impl))
 
 
 def fork(
@@ -43,7 +43,7 @@ def fork(
         The state of N sequences; `state` itself stays as it was.
     """
     rows = jnp.asarray(rows)
-    forked = jax.tree.map(lambda leaf: leaf[rows], state)
+    forked: SampleState = jax.tree.map(lambda leaf: leaf[rows], state)
     if key is None:
         return forked
     return forked._replace(key=sequence_keys(key, jnp.arange(rows.shape[0])))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey
-from grnn_jax.model import Model
+from grnn_jax.model import Carry, Model
 from grnn_jax.sampling.beams import flat, pick, repeat
 from grnn_jax.sampling.constrained import (
     ConstrainedSamples,
@@ -104,11 +104,22 @@ def sample_particles(
         conditioning=conditioning,
         first_index=first_index,
     )
-    return _filter(model, num_particles, params, begun.carry, begun.key, constraint, resample_below)
+    particles: Particles = _filter(
+        model, num_particles, params, begun.carry, begun.key, constraint, resample_below
+    )
+    return particles
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _filter(model, num_particles, params, carry, run_keys, constraint, resample_below) -> Particles:
+def _filter(
+    model: Model,
+    num_particles: int,
+    params: Params,
+    carry: Carry,
+    run_keys: Array,
+    constraint: Constraint,
+    resample_below: float | Array,
+) -> Particles:
     num_runs, N = run_keys.shape[0], num_particles
     rows = begin_rows(flat(repeat(carry, N)), constraint)
     keys = jax.vmap(sequence_keys, (0, None))(run_keys, jnp.arange(N)).reshape(-1)
@@ -116,9 +127,12 @@ def _filter(model, num_particles, params, carry, run_keys, constraint, resample_
     step = model.make_step(params, num_events=keys.shape[0] * constraint.length)
 
     def by_run(rows: Rows) -> Rows:
-        return jax.tree.map(lambda leaf: leaf.reshape(num_runs, N, *leaf.shape[1:]), rows)
+        parted: Rows = jax.tree.map(lambda leaf: leaf.reshape(num_runs, N, *leaf.shape[1:]), rows)
+        return parted
 
-    def advance(loop: tuple) -> tuple:
+    Loop = tuple[Array, Rows, Array, Array]  # time, rows, log_weight, log_evidence
+
+    def advance(loop: Loop) -> Loop:
         time, rows, log_weight, log_evidence = loop
         rows, gained = advance_rows(model, step, params, rows, keys, time, constraint, 1.0)
         log_weight = log_weight + gained.reshape(num_runs, N)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
-from grnn_jax.sampling.settings import check_counts, make_settings
+from grnn_jax.sampling.settings import Settings, check_counts, make_settings
 from grnn_jax.sampling.state import SampleState, draw_event, sequence_keys, start, with_settings
 
 
@@ -78,7 +78,8 @@ def sample_many(
     )
     sizes = (num_samples, length, min(num_rows, num_samples))
     starts = with_settings(starts, made)
-    return _draw_many(model, sizes, params, starts, made, key, first_index)
+    samples: ManySamples = _draw_many(model, sizes, params, starts, made, key, first_index)
+    return samples
 
 
 def _is_shared(model: Model, prefix: PyTree) -> bool:
@@ -87,21 +88,30 @@ def _is_shared(model: Model, prefix: PyTree) -> bool:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw_many(model, sizes, params, starts, settings, key, first_index) -> ManySamples:
+def _draw_many(
+    model: Model,
+    sizes: tuple[int, int, int],
+    params: Params,
+    starts: SampleState,
+    settings: Settings,
+    key: PRNGKey,
+    first_index: int | Int[Array, ""],
+) -> ManySamples:
     num_samples, length, num_rows = sizes
     step = model.make_step(params, num_events=num_samples * length)
     one_start = starts.done.shape[0] == 1
 
     def begin(index: Array) -> SampleState:
         """Rows in front of the first event of some sequences."""
-        held = jnp.zeros_like(index) if one_start else jnp.minimum(index, num_samples - 1)
-        rest = starts._replace(key=None)
-        state = jax.tree.map(lambda leaf: leaf[held], rest)
+        chosen = jnp.zeros_like(index) if one_start else jnp.minimum(index, num_samples - 1)
+        state: SampleState = jax.tree.map(lambda leaf: leaf[chosen], starts)
         return state._replace(
             key=sequence_keys(key, first_index + index), done=index >= num_samples
         )
 
-    def refill(finished: Array, following: Array, index: Array, state: SampleState) -> tuple:
+    def refill(
+        finished: Array, following: Array, index: Array, state: SampleState
+    ) -> tuple[Array, SampleState]:
         index = jnp.where(finished, following + jnp.cumsum(finished) - 1, index)
         index = jnp.minimum(index, num_samples)
         fresh = begin(index)
@@ -111,23 +121,26 @@ def _draw_many(model, sizes, params, starts, settings, key, first_index) -> Many
 
         return index, jax.tree.map(choose, fresh, state)
 
-    def unfinished(loop: tuple) -> Array:
+    Loop = tuple[Array, Array, SampleState, ManySamples]  # index, following, state, result
+
+    def unfinished(loop: Loop) -> Array:
         return (loop[0] < num_samples).any()
 
-    def draw(loop: tuple) -> tuple:
+    def draw(loop: Loop) -> Loop:
         index, following, state, result = loop
         own = settings.rows(jnp.minimum(index, num_samples - 1))
-        place = (index, state.position)  # Rows without a sequence write outside, which is dropped.
+        # Rows without a sequence write outside, which is dropped.
+        element = (index, state.position)
         state, event, nats = draw_event(model, step, params, state, own)
         events = jax.tree.map(
-            lambda buffer, row: buffer.at[place].set(row.astype(buffer.dtype), mode="drop"),
+            lambda buffer, row: buffer.at[element].set(row.astype(buffer.dtype), mode="drop"),
             result.events,
             event,
         )
         result = ManySamples(
             events,
-            result.mask.at[place].set(True, mode="drop"),
-            result.log_probs.at[place].set(nats, mode="drop"),
+            result.mask.at[element].set(True, mode="drop"),
+            result.log_probs.at[element].set(nats, mode="drop"),
             result.done.at[index].set(state.done, mode="drop"),
             result.steps + num_rows,
         )
@@ -154,4 +167,5 @@ def _draw_many(model, sizes, params, starts, settings, key, first_index) -> Many
     )
     index = jnp.arange(num_rows)
     loop = (index, jnp.int32(num_rows), begin(index), nothing)
-    return jax.lax.while_loop(unfinished, draw, loop)[-1]
+    samples: ManySamples = jax.lax.while_loop(unfinished, draw, loop)[-1]
+    return samples

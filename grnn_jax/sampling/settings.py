@@ -126,7 +126,9 @@ def check_tokens_model(model: Model, name: str) -> None:
         raise ValueError(f"{name} needs an output distribution of tokens (with logits), got {got}")
 
 
-def _check_range(name: str, value: Any, suits: Callable, expected: str) -> None:
+def _check_range(
+    name: str, value: Any, suits: Callable[[np.ndarray], np.ndarray], expected: str
+) -> None:
     """Names a setting outside its range; traced values pass."""
     if value is None or isinstance(value, jax.core.Tracer):
         return

@@ -46,11 +46,20 @@ def start(
 ) -> SampleState:
     """The state in front of the first event drawn; arguments as `sample`."""
     prefix = None if prefix is None else _batched_prefix(model, prefix, num_samples)
-    return _start(model, num_samples, params, key, prefix, conditioning, first_index)
+    state: SampleState = _start(model, num_samples, params, key, prefix, conditioning, first_index)
+    return state
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _start(model, num_samples, params, key, prefix, conditioning, first_index) -> SampleState:
+def _start(
+    model: Model,
+    num_samples: int,
+    params: Params,
+    key: PRNGKey,
+    prefix: PyTree | None,
+    conditioning: Float[Array, "..."] | None,
+    first_index: int | Int[Array, ""],
+) -> SampleState:
     carry = model.initial_state(params, num_samples, conditioning)
     seen = None
     if model.distribution.num_tokens is not None:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
-from grnn_jax.model import Model
+from grnn_jax.model import Carry, Model
 from grnn_jax.sampling.beams import (
+    History,
     end_classes,
     flat,
     no_history,
@@ -117,21 +118,29 @@ def stochastic_beam_search(
         conditioning=conditioning,
         first_index=first_index,
     )
-    return _search(model, (num_distinct, length), params, state.carry, state.key)
+    samples: DistinctSamples = _search(
+        model, (num_distinct, length), params, state.carry, state.key
+    )
+    return samples
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _search(model, sizes, params, carry, keys) -> DistinctSamples:
+def _search(
+    model: Model, sizes: tuple[int, int], params: Params, carry: Carry, keys: Array
+) -> DistinctSamples:
     num_distinct, length = sizes
     batch_size = keys.shape[0]
     width = num_distinct + 1  # One more for the threshold.
     step = model.make_step(params, num_events=batch_size * width * length)
 
-    def unfinished(loop: tuple) -> Array:
+    # time, carry, keys, history, log-probabilities, perturbed log-probabilities, done
+    Loop = tuple[Array, Carry, Array, History, Array, Array, Array]
+
+    def unfinished(loop: Loop) -> Array:
         time, _, _, _, _, perturbed, done = loop
         return (time < length) & (~done & (perturbed > -jnp.inf)).any()
 
-    def advance(loop: tuple) -> tuple:
+    def advance(loop: Loop) -> Loop:
         time, carry, keys, history, total, perturbed, done = loop
         logs, carry = step_beams(model, params, step, carry)
         num_classes = logs.shape[-1]
