@@ -18,7 +18,7 @@ from grnn_jax.data import Corpus, eval_windows, load_file
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import per_event
 from grnn_jax.model import Model
-from grnn_jax.scoring.events import Report, run_windows
+from grnn_jax.scoring.events import Report, map_windows
 from grnn_jax.scoring.methods import STATIC, MethodSettings, score_by_method
 from grnn_jax.sharding import (
     batch_sharding,
@@ -66,7 +66,7 @@ def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
             return eval_step(params, carry, shard_batch(batch, mesh))
 
         nats, num_events = 0.0, 0
-        for metrics in run_windows(step, initial_state(params), windows):
+        for metrics in map_windows(step, initial_state(params), windows):
             if stop is not None and stop():
                 return None
             nats += float(metrics["nats"])

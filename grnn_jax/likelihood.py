@@ -90,13 +90,13 @@ def event_statistics(
         carry: as `event_log_probs`, and so are the other arguments.
         batch: events, mask and reset.
         read: (params of the distribution, hidden [T, B, H], events [T, B, ...]) -> arrays [T, B]:
-            the log_prob of the distribution, its entropy, ….
+            the log_prob of the distribution, its entropy, …; or arrays [T, B, ...].
         key: switches dropout on, and seeds it.
         first_row: number of the first row in the whole batch.
         conditioning: vectors that move the initial state.
 
     Returns:
-        What `read` returned, batch-major [B, T], exactly 0 where mask is False, and the carry
+        What `read` returned, batch-major [B, T, ...], exactly 0 where mask is False, and the carry
         after the window.
     """
     events, mask, reset = batch
@@ -138,12 +138,18 @@ def event_statistics(
         # Time-major to the end: the events are small, and `hidden` is not.
         events = jax.tree.map(lambda array: jnp.swapaxes(array, 0, 1), events)
         found = read(params["distribution"], hidden, events)
-        return state, jax.tree.map(lambda values: jnp.where(mask, values.T, 0), found)
+        return state, jax.tree.map(lambda values: _masked_batch_major(values, mask), found)
 
     window = (events, previous, started, mask, reset, index)
     state, found = scan_chunks(chunk, carry.cell_state, window, model.chunk_size)
     last = jax.tree.map(lambda array: array[:, -1], events)
     return found, model.feed(carry._replace(cell_state=state), last)
+
+
+def _masked_batch_major(values: Array, mask: Bool[Array, "B T"]) -> Array:
+    """Values [T, B, ...] as [B, T, ...], 0 where not mask."""
+    trailing = (1,) * (values.ndim - 2)
+    return jnp.where(mask.reshape(mask.shape + trailing), jnp.swapaxes(values, 0, 1), 0)
 
 
 def shift_right(

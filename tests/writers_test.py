@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from grnn_jax import cells, distributions
+from grnn_jax import cells, distributions, drawing
 from grnn_jax.cli import large_request, writers
-from grnn_jax.cli.writers import drawings, images, sequences, tables
+from grnn_jax.cli.writers import drawings, images, tables
 from grnn_jax.config import Config
 from grnn_jax.data.events import EventsCodec
 from grnn_jax.data.images import ImagesCodec
@@ -236,9 +236,9 @@ def test_drawn_sequences_are_scored_as_the_model_scores_them(end):
     family = distributions.bernoulli(88)
     model = make_model(cells.gru(4), with_end(family) if end else family)
     run = Run(model, jax.jit(model.init)(jax.random.key(0)), PianorollCodec(end), Config(), 0)
-    drawn = list(sequences.iterate_samples(run, num_samples=4, length=9, seed=3, options={}))
+    drawn = list(drawing.iterate_samples(run, num_samples=4, length=9, seed=3, options={}))
     counts = np.array([sample.num_events for sample in drawn])
-    proper = [sequences.without_end(run.codec, sample.events) for sample in drawn]
+    proper = [drawing.without_end(run.codec, sample.events) for sample in drawn]
     lengths = np.array([len(events) for events in proper])
     assert ((counts - lengths == 1) | (lengths == 9)).all()
     assert (lengths < 9).any() == end
@@ -250,15 +250,15 @@ def test_drawn_sequences_are_scored_as_the_model_scores_them(end):
 
 def test_the_row_of_the_end_is_no_event():
     events = {"event": {"x": np.array([3, 4, 0])}, "end": np.array([False, False, True])}
-    found = sequences.without_end(PianorollCodec(True), events)
+    found = drawing.without_end(PianorollCodec(True), events)
     np.testing.assert_array_equal(found["x"], [3, 4])
-    assert sequences.without_end(PianorollCodec(), events) is events
+    assert drawing.without_end(PianorollCodec(), events) is events
 
 
 def test_lengths_where_none_is_asked_for():
-    assert sequences.default_length(PianorollCodec()) == 600
-    assert sequences.default_length(ImagesCodec(height=3, width=5)) == 15
-    assert sequences.default_length(ImagesCodec(True, height=3, width=5)) == 16
+    assert drawing.default_length(PianorollCodec()) == 600
+    assert drawing.default_length(ImagesCodec(height=3, width=5)) == 15
+    assert drawing.default_length(ImagesCodec(True, height=3, width=5)) == 16
 
 
 def test_what_cannot_be_written(tmp_path, monkeypatch):
@@ -275,11 +275,11 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_drawing_holds_few_samples(monkeypatch):
-    monkeypatch.setattr(sequences, "BATCH_SIZE", 4)
+    monkeypatch.setattr(drawing, "BATCH_SIZE", 4)
     model = make_model(cells.gru(4), distributions.bernoulli(88))
     run = Run(model, jax.jit(model.init)(jax.random.key(0)), PianorollCodec(), Config(), 0)
     alive, most, on_device = [], 0, []
-    for sample in sequences.iterate_samples(run, num_samples=80, length=9, seed=3, options={}):
+    for sample in drawing.iterate_samples(run, num_samples=80, length=9, seed=3, options={}):
         alive = [ref for ref in alive if ref() is not None] + [weakref.ref(sample.events)]
         most = max(most, len(alive))
         on_device.append(sum(array.nbytes for array in jax.live_arrays()))
@@ -290,7 +290,7 @@ def test_drawing_holds_few_samples(monkeypatch):
 def test_blocks_of_long_sequences_are_smaller():
     def batches(family, length):
         run = Run(make_model(cells.gru(4), family), {}, PianorollCodec(), Config(), 0)
-        return sequences.block_batches(run, length)
+        return drawing.block_batches(run, length)
 
     events = jax.tree.leaves(distributions.bernoulli(88).event)
     (width,) = [spec.shape[0] * np.dtype(spec.dtype).itemsize for spec in events]

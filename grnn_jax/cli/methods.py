@@ -13,7 +13,7 @@ from grnn_jax.array_types import PRNGKey
 from grnn_jax.cli import flags
 from grnn_jax.cli.automata import BLANK, make_constraint, stop_automaton
 from grnn_jax.cli.text_samples import text_codec
-from grnn_jax.cli.writers.sequences import BATCH_SIZE, Drawn
+from grnn_jax.drawing import BATCH_SIZE, Drawn
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run
 

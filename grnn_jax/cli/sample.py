@@ -27,8 +27,8 @@ from grnn_jax.cli.large_request import forget_request, write_request, write_stre
 from grnn_jax.cli.sequence_samples import write_sequences
 from grnn_jax.cli.targets import standard_output, text_file
 from grnn_jax.cli.text_samples import ancestral, encode_prefix, text_records, write_samples
-from grnn_jax.cli.writers.sequences import DEFAULT_LENGTH
 from grnn_jax.config import MAX_SEED
+from grnn_jax.drawing import DEFAULT_LENGTH
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run, load_run
 

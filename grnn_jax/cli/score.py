@@ -3,6 +3,7 @@
     grnn-score --workdir=runs/molecules --data=molecules.txt --rank=nats_per_event
     grnn-score --workdir=runs/default --data=other.txt --per_event --output=a.csv
     grnn-score --workdir=runs/a --other_workdir=runs/b --data=lines.txt
+    grnn-score --workdir=runs/molecules --data=molecules.txt --hidden=states.npy
 
 Writes a record for each sequence: num_events, nats (-log p), bits, those of an event, perplexity;
 with --other_workdir also log_ratio, log p(sequence) of this run less that of the other. Records
@@ -12,7 +13,6 @@ with the score of the whole file, that of evaluate.py.
 
 import contextlib
 import json
-import math
 import os
 import tempfile
 from typing import Any
@@ -45,6 +45,8 @@ def check_flags() -> None:
         raise InputError("--data must name the file to score, got none")
     if FLAGS.output:
         check_suffix(FLAGS.output)
+    if FLAGS.hidden and not FLAGS.hidden.endswith(".npy"):
+        raise InputError(f"--hidden must be a .npy file, got {FLAGS.hidden}")
     if FLAGS.rank == "log_ratio" and not FLAGS.other_workdir:
         raise InputError("--rank=log_ratio needs --other_workdir, got none")
     for name in ("plot_sequence", "eval_batch_size"):
@@ -59,7 +61,7 @@ def is_stream_of_text(run: Run) -> bool:
     return run.codec.is_text and FORMATS[run.config.format].is_stream
 
 
-def score(run: Run, folder: str) -> ScoredFile:
+def score(run: Run, folder: str, hidden: str | None = None) -> ScoredFile:
     """Scores --data with a run; files that are needed meanwhile go into a folder."""
     config, path = run.config, os.path.expanduser(FLAGS.data)
     # Tokens are found again by the scoring itself; here they say how many there are.
@@ -71,6 +73,7 @@ def score(run: Run, folder: str) -> ScoredFile:
             folder,
             each_line=FLAGS.each_line and is_stream_of_text(run),
             eval_batch_size=FLAGS.eval_batch_size,
+            hidden=hidden,
             report=countdown,
         )
 
@@ -78,8 +81,7 @@ def score(run: Run, folder: str) -> ScoredFile:
 def event_bits(scored: ScoredFile, number: int) -> np.ndarray:
     """The bits of each event of a sequence."""
     start, stop = (int(scored.corpus.offsets[number + i]) for i in (0, 1))
-    nats: np.ndarray = np.asarray(scored.nats[start:stop], np.float64)
-    return nats / math.log(2)
+    return bits(np.asarray(scored.nats[start:stop], np.float64))
 
 
 def plot(scored: ScoredFile, other: ScoredFile | None) -> None:
@@ -122,7 +124,8 @@ def run() -> None:
         folders = [
             stack.enter_context(tempfile.TemporaryDirectory(prefix="grnn_jax-")) for _ in "ab"
         ]
-        scored = score(run, folders[0])
+        hidden = os.path.expanduser(FLAGS.hidden) if FLAGS.hidden else None
+        scored = score(run, folders[0], hidden)
         other = None if other_run is None else score(other_run, folders[1])
         scores = scored.scores if other is None else compare(scored, other, FLAGS.per_event)
         lines = records(scored, rank=FLAGS.rank, other=other, per_event=FLAGS.per_event)
@@ -165,6 +168,10 @@ def define_flags() -> None:
     define("boolean", "each_line", False, lines)
     define("string", "plot", "", "PNG of the surprise, in bits, at each event of one sequence.")
     define("integer", "plot_sequence", 0, "The sequence that is drawn, from 0.")
+    states = "File NAME.npy for the hidden states, float32 [events, hidden size] in the order of "
+    states += "the file: row i is what event i is predicted from. NAME.offsets.npy says in which "
+    states += "row each sequence begins."
+    define("string", "hidden", "", states)
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
     streams = "Streams that text is scored as, each after 256 events of context (1: one stream, as "
     streams += "grnn_jax.log_prob scores it), or sequences side by side; 0: as the run."

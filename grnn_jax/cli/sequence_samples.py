@@ -12,10 +12,11 @@ from absl import logging
 from grnn_jax.cli.large_request import Record, forget_request, write_request, write_stream
 from grnn_jax.cli.targets import Target, standard_output, text_file
 from grnn_jax.cli.writers import JSON_LINES, WRITERS, folder_target
-from grnn_jax.cli.writers.sequences import default_length, held_out, iterate_samples, without_end
+from grnn_jax.cli.writers.sequences import held_out
 from grnn_jax.cli.writers.tables import events_until
 from grnn_jax.data.corpus import event_arrays
 from grnn_jax.data.events import EventsCodec
+from grnn_jax.drawing import default_length, iterate_samples, without_end
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run
 

@@ -12,8 +12,8 @@ from absl import logging
 from grnn_jax import sampling
 from grnn_jax.cli.large_request import Record, write_stream
 from grnn_jax.cli.targets import text_file
-from grnn_jax.cli.writers.sequences import DEFAULT_LENGTH, Drawn, iterate_samples
 from grnn_jax.data import TextCodec
+from grnn_jax.drawing import DEFAULT_LENGTH, Drawn, iterate_samples
 from grnn_jax.workdir import Run
 
 CHUNK_LENGTH = 32

@@ -1,7 +1,7 @@
 """What a model says of every event of a corpus, each at its place, in bounded memory."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from grnn_jax.model import Model
 from grnn_jax.sharding import batch_sharding, shard_batch
 
 Read = Callable[[PyTree, Any, PyTree], dict[str, Any]]
-"""(params of the distribution, hidden [T, B, H], events) -> numbers [T, B] by name."""
+"""(params of the distribution, hidden [T, B, H], events) -> numbers [T, B, ...] by name."""
 
 Report = Callable[[int], None]
 """Is told how many events are done."""
@@ -32,6 +32,26 @@ def read_nats(model: Model) -> Read:
 
     def read(params: PyTree, hidden: Any, events: PyTree) -> dict[str, Any]:
         return {"nats": -model.distribution.log_prob(params, hidden, events)}
+
+    return read
+
+
+def read_hidden(model: Model) -> Read:
+    """Reads the hidden state that each event is predicted from, as "hidden" [T, B, H]."""
+
+    def read(params: PyTree, hidden: Any, events: PyTree) -> dict[str, Any]:
+        # With skip_input the encoded last event stands behind it.
+        return {"hidden": hidden[..., : model.cell.hidden_size]}
+
+    return read
+
+
+def read_nats_and_hidden(model: Model) -> Read:
+    """Reads both, see `read_nats` and `read_hidden`."""
+    reads = read_nats(model), read_hidden(model)
+
+    def read(params: PyTree, hidden: Any, events: PyTree) -> dict[str, Any]:
+        return {k: v for each in reads for k, v in each(params, hidden, events).items()}
 
     return read
 
@@ -52,8 +72,9 @@ def make_score_events(
         read: what to compute; the nats alone by default.
 
     Returns:
-        Function (params, corpus, *, folder=None, report=None) -> float32 arrays [num_events] by
-        name, event i of the corpus at i. They lie in files of `folder`, or in memory without one.
+        Function (params, corpus, *, folder=None, arrays=None, report=None) -> float32 arrays
+        [num_events, ...] by name, event i of the corpus at i. They are those of `arrays`; what is
+        not among them lies in a file of `folder`, or in memory without one.
     """
     read = read or read_nats(model)
     rows, size = batch_sharding(mesh), config.eval_batch_size
@@ -70,21 +91,23 @@ def make_score_events(
         corpus: Corpus,
         *,
         folder: str | os.PathLike[str] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
         report: Report | None = None,
     ) -> dict[str, np.ndarray]:
         windows = eval_windows(corpus, size, config.sequence_length)
-        values: dict[str, np.ndarray] = {}
+        values = dict(arrays or {})
         done = 0
 
         def run(carry: PyTree, batch: Batch) -> tuple[PyTree, PyTree]:
             return jitted(params, carry, shard_batch(batch, mesh))
 
-        for index, numbers in enumerate(run_windows(run, initial_state(params), windows)):
+        for index, numbers in enumerate(map_windows(run, initial_state(params), windows)):
             positions = windows.positions(index)
             scored = positions >= 0
             for name, each in numbers.items():
                 if name not in values:
-                    values[name] = _new_array(corpus.num_events, folder, name)
+                    shape = (corpus.num_events, *each.shape[2:])
+                    values[name] = _new_array(shape, folder, name)
                 values[name][positions[scored]] = np.asarray(each)[scored]
             done += int(scored.sum())
             if report is not None:
@@ -96,14 +119,16 @@ def make_score_events(
     return score
 
 
-def _new_array(length: int, folder: str | os.PathLike[str] | None, name: str) -> np.ndarray:
+def _new_array(
+    shape: tuple[int, ...], folder: str | os.PathLike[str] | None, name: str
+) -> np.ndarray:
     """Float32 zeros, in a file that is no larger than they are or in memory."""
     if folder is None:
-        return np.zeros(length, np.float32)
-    return np.memmap(Path(folder) / f"{name}.float32", np.float32, "w+", shape=(length,))
+        return np.zeros(shape, np.float32)
+    return np.memmap(Path(folder) / f"{name}.float32", np.float32, "w+", shape=shape)
 
 
-def run_windows(
+def map_windows(
     step: Callable[[PyTree, Batch], tuple[PyTree, Result]], carry: PyTree, windows: Windows
 ) -> Iterator[Result]:
     """Carries a state through all windows.
@@ -145,7 +170,7 @@ def sum_windows(
         The sums.
     """
     sums: dict[str, float] = {}
-    for values in run_windows(step, carry, windows):
+    for values in map_windows(step, carry, windows):
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + float(value)
         if report is not None:

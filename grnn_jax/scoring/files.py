@@ -1,6 +1,8 @@
 """A file of sequences, scored by a trained run."""
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,12 @@ from jaxtyping import Float
 from grnn_jax.data import Codec, Corpus, TextCodec, load_file
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits
-from grnn_jax.scoring.events import Report, make_score_events
+from grnn_jax.scoring.events import (
+    Report,
+    make_score_events,
+    read_nats,
+    read_nats_and_hidden,
+)
 from grnn_jax.scoring.sequences import SequenceScores, sum_sequences
 from grnn_jax.sharding import check_batch_size, make_mesh
 from grnn_jax.workdir import Run
@@ -56,6 +63,7 @@ def score_file(
     *,
     each_line: bool = False,
     eval_batch_size: int = 0,
+    hidden: str | Path | None = None,
     argument: str = "data",
     report: Report | None = None,
 ) -> ScoredFile:
@@ -68,6 +76,9 @@ def score_file(
         each_line: of a run on text, every line with its line end is a sequence of its own, scored
             from the initial state on; else the whole file is one sequence.
         eval_batch_size: sequences in a batch; 0 for that of the run.
+        hidden: a file NAME.npy for the hidden states, float32 [N, H], row i the state that event i
+            of the file is predicted from; where each sequence begins, and at last N, goes into
+            NAME.offsets.npy, int64 [S + 1]. Neither is ever held in memory.
         argument: the flag that named the file, for messages.
         report: is told how many events are done.
 
@@ -93,12 +104,39 @@ def score_file(
                 f"--each_line is for runs on --format=text, got --format={config.format}"
             )
         corpus = _lines_of_text(run.codec, corpus)
-    values = make_score_events(run.model, config, mesh)(
-        run.params, corpus, folder=folder, report=report
-    )
+    with contextlib.ExitStack() as stack:
+        arrays, read = {}, read_nats(run.model)
+        if hidden is not None:
+            shape = (corpus.num_events, run.model.cell.hidden_size)
+            arrays = {"hidden": stack.enter_context(_npy_file(Path(hidden), shape))}
+            read = read_nats_and_hidden(run.model)
+            np.save(offsets_file(hidden), corpus.offsets)
+        values = make_score_events(run.model, config, mesh, read)(
+            run.params, corpus, folder=folder, arrays=arrays, report=report
+        )
     num_events = np.diff(corpus.offsets)
     scores = SequenceScores(num_events, sum_sequences(values["nats"], corpus.offsets))
     return ScoredFile(run.codec, corpus, values["nats"], scores)
+
+
+def offsets_file(hidden: str | Path) -> Path:
+    """The file beside one of hidden states that says where each sequence begins."""
+    return Path(hidden).with_suffix(".offsets.npy")
+
+
+@contextlib.contextmanager
+def _npy_file(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """A float32 array that is written through a memory map, and has its name once it is whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+        yield array
+        array.flush()
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"hidden: cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def compare(first: ScoredFile, second: ScoredFile, per_event: bool = False) -> SequenceScores:

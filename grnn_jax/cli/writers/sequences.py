@@ -1,112 +1,13 @@
-"""Sequences of events as a run draws them, and as its data hold them."""
+"""Sequences of events as the data of a run hold them."""
 
-import math
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from grnn_jax import sampling
-from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events, map_events
+from grnn_jax.drawing import without_end
 from grnn_jax.errors import InputError
-from grnn_jax.sharding import make_mesh
 from grnn_jax.workdir import Run, load_run_data
-
-# Samples are drawn side by side in parts, so that memory does not grow with their number.
-BATCH_SIZE = 256
-BLOCK_BATCHES = 8
-"""Most batches in a block of a request whose sequences end: a finished row takes the next one."""
-BLOCK_BYTES = 1 << 26
-"""Most bytes of the events of such a block."""
-DEFAULT_LENGTH = 600
-
-
-class Drawn(NamedTuple):
-    """One sample.
-
-    Attributes:
-        events: its events [T, ...] in NumPy.
-        nats: negative log-probability of all events drawn, under the model untempered.
-        num_events: number of events drawn, their end included.
-        extras: numbers that a method gives beside them.
-    """
-
-    events: Events
-    nats: float
-    num_events: int
-    extras: Mapping[str, float] = {}
-
-
-def default_length(codec: Codec) -> int:
-    """Most events of a sample where no length is given: all of them where all have as many."""
-    return DEFAULT_LENGTH if codec.num_events is None else codec.num_events + codec.wraps_end
-
-
-def block_batches(run: Run, length: int) -> int:
-    """Batches in a block of sequences that end, the fewer the larger they may become."""
-    specs = jax.tree.leaves(run.model.distribution.event)
-    event: int = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs)
-    return min(max(1, BLOCK_BYTES // (BATCH_SIZE * length * event)), BLOCK_BATCHES)
-
-
-def iterate_samples(
-    run: Run,
-    *,
-    num_samples: int,
-    length: int,
-    seed: int,
-    options: Mapping[str, Any],
-    first: int = 0,
-) -> Iterator[Drawn]:
-    """Draws sequences block by block, on all devices; the next block while one is looked at.
-
-    Every block has the same shape, whatever is wanted of the last one, so that sample i is the
-    same bit by bit wherever drawing begins.
-
-    Args:
-        run: a trained model.
-        num_samples: number of samples.
-        length: most events of a sample, the end included.
-        seed: seed; sample i of a seed is the same whatever num_samples is.
-        options: of `sampling.sample`.
-        first: the sample to begin with.
-
-    Yields:
-        The samples `first` … `num_samples - 1`, with the end that a codec adds.
-    """
-    mesh = make_mesh()
-    ends = run.model.distribution.is_end is not None or "stop" in options
-    size = min(BATCH_SIZE * (block_batches(run, length) if ends else 1), num_samples)
-    refilled = size > BATCH_SIZE
-    size = -(-size // mesh.size) * mesh.size
-    draw_block = sampling.make_sharded_sample(
-        run.model, mesh, size, length, num_rows=BATCH_SIZE if refilled else None, **options
-    )
-    key = jax.random.key(seed)
-    starts = range(first // size * size, num_samples, size)
-    following = draw_block(run.params, key, starts[0]) if len(starts) else None
-    for start in starts:
-        samples = following
-        assert samples is not None
-        if start + size < num_samples:
-            following = draw_block(run.params, key, start + size)
-        events, mask, log_probs = jax.device_get(samples[:3])
-        lengths = mask.sum(1).tolist()
-        nats = -log_probs.astype(np.float64).sum(1)
-        for row in range(max(first - start, 0), min(size, num_samples - start)):
-            one = jax.tree.map(lambda leaf: leaf[row, : lengths[row]], events)  # noqa: B023
-            yield Drawn(one, float(nats[row]), lengths[row])
-
-
-def without_end(codec: Codec, events: Events) -> Events:
-    """The events proper, where the codec put the end of a sequence beside them."""
-    if not codec.wraps_end:
-        return events
-    inside = ~np.asarray(events["end"], bool)
-    return map_events(lambda leaf: leaf[inside], events["event"])
 
 
 def held_out(run: Run, workdir: str | Path, count: int, length: int) -> list[Events]:
