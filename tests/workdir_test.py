@@ -31,6 +31,7 @@ def config(tmp_path):
             "--lowercase needs --codec=chars or words, got --codec=bytes",
         ),
         ({"column": "x"}, "--column=x needs --format=lines, got --format=text"),
+        ({"transpose": 2}, "--transpose=2 needs --format=pianoroll, voices, got --format=text"),
         ({"levels": 4}, "--levels=4 needs --format=images, got --format=text"),
         ({"engine": "x"}, "--engine must be one of auto, scan, fused, .*, got 'x'"),
         ({"distribution": "x"}, "--distribution must be one of .*categorical, .*, got 'x'"),

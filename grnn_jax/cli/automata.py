@@ -14,7 +14,7 @@ BLANK = "_"
 
 def spellings(codec: Any) -> list[str]:
     """The text of each token; bytes as the characters of the same number."""
-    if codec.name == "bytes":
+    if codec.is_bytes:
         return [chr(byte) for byte in range(256)] + [""] * (codec.size - 256)
     return [codec.decode([token]) for token in range(codec.size)]
 
@@ -27,7 +27,7 @@ def stop_automaton(codec: Any, stops: list[str]) -> sampling.Automaton:
     words = []
     for stop in stops:
         text = stop.lower() if codec.lowercase else stop
-        if codec.name == "bytes":
+        if codec.is_bytes:
             text = text.encode("utf-8", "surrogateescape").decode("latin-1")
         if not text:
             raise InputError("--stop must not be empty")
@@ -69,11 +69,11 @@ def make_constraint(
 
 def regex_automaton(codec: Any, pattern: str) -> sampling.Automaton:
     """The automaton over tokens of a regular expression over their text."""
-    if codec.name == "bytes" and not pattern.isascii():
+    if codec.is_bytes and not pattern.isascii():
         raise InputError(f"--regex of a run of bytes must be ASCII, got {pattern!r}")
     texts: list[str | None] = list(spellings(codec))
-    if codec.name == "words":
-        texts[0] = None  # What is unknown has no text.
+    if codec.unknown is not None:
+        texts[codec.unknown] = None  # What is unknown has no text.
     alphabet = sorted({symbol for text in texts for symbol in text or ""})
     index = {symbol: number for number, symbol in enumerate(alphabet)}
     # The end has no text; how an automaton moves on it is ignored.

@@ -7,8 +7,6 @@ from jaxtyping import Integer
 
 from grnn_jax.data.codec import Codec
 from grnn_jax.data.corpus import Corpus, Events
-from grnn_jax.data.pianoroll import PianorollCodec
-from grnn_jax.data.voices import VoicesCodec
 from grnn_jax.errors import InputError
 
 
@@ -29,9 +27,9 @@ class Transposition:
     """Moves whole tunes up or down by semitones, as far as all of their notes stay in range.
 
     Args:
-        corpus: the training data, bits [N, 88] or classes [N, voices] with 0 for silence.
+        corpus: the training data, bits [N, pitches] or classes [N, voices] with 0 for silence.
         semitones: most semitones in either direction.
-        num_pitches: pitches of the classes.
+        num_pitches: pitches of the bits or classes.
     """
 
     def __init__(self, corpus: Corpus, semitones: int, num_pitches: int):
@@ -79,13 +77,14 @@ def make_augmentation(codec: Codec, corpus: Corpus, *, transpose: int) -> Augmen
         corpus: its training data.
         transpose: most semitones by which music is transposed; 0 for none.
 
+    Returns:
+        The augmentation, for `train_iterator`; None where none is asked for.
+
     Raises:
         InputError: the data are not music.
     """
     if not transpose:
         return None
-    if isinstance(codec, PianorollCodec):
-        return Transposition(corpus, transpose, 88)
-    if isinstance(codec, VoicesCodec):
+    if codec.num_pitches is not None:
         return Transposition(corpus, transpose, codec.num_pitches)
     raise InputError(f"--transpose={transpose} needs --format=pianoroll or voices")

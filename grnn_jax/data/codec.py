@@ -57,6 +57,11 @@ class Codec:
         return ""
 
     @property
+    def num_pitches(self) -> int | None:
+        """The pitches over which training may transpose music; None where it is no music."""
+        return None
+
+    @property
     def num_events(self) -> int | None:
         """The number of events of every sequence, its end left out; None where they differ."""
         return None

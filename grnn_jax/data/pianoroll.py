@@ -33,6 +33,11 @@ class PianorollCodec(SequenceCodec):
     mean: float = 0.5
     name: ClassVar[str] = "pianoroll"
     options: ClassVar[tuple[str, ...]] = ("frames_per_beat",)
+    training_options: ClassVar[tuple[str, ...]] = ("transpose",)
+
+    @property
+    def num_pitches(self) -> int:
+        return NUM_KEYS
 
     @property
     def event_type(self) -> EventType:

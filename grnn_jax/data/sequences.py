@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,12 @@ class SequenceCodec(Codec):
     """A format of whole sequences: how it is read, what is learned from train, how it is encoded.
 
     Its `options` are the settings that `read` and `fit` get.
+
+    Attributes:
+        training_options: settings that only training reads, and not with every format.
     """
+
+    training_options: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
@@ -152,7 +157,7 @@ class SequenceFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return self.codec.options
+        return (*self.codec.options, *self.codec.training_options)
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:

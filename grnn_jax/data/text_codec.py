@@ -81,6 +81,7 @@ class ByteCodec(TextCodec):
     name: ClassVar[str] = "bytes"
     # Bytes that are not UTF-8 become lone surrogates, which `encode` turns back into these bytes.
     decode_errors: ClassVar[str] = "surrogateescape"
+    is_bytes: ClassVar[bool] = True
 
     @classmethod
     def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "ByteCodec":
@@ -121,6 +122,7 @@ class WordCodec(TextCodec):
     name: ClassVar[str] = "words"
     options: ClassVar[tuple[str, ...]] = ("lowercase", "max_vocabulary")
     fits_train: ClassVar[bool] = True
+    unknown: ClassVar[int | None] = 0
 
     @classmethod
     def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "WordCodec":
@@ -152,8 +154,8 @@ class WordCodec(TextCodec):
         self, text: str, source: str = "text", *, line: int = 1, column: int = 1
     ) -> Integer[np.ndarray, " T"]:
         del source, line, column
-        tokens = split_words(text, self.lowercase)
-        return np.fromiter((self._index.get(t, 0) for t in tokens), np.int32, len(tokens))
+        words, unknown = split_words(text, self.lowercase), self.unknown
+        return np.fromiter((self._index.get(w, unknown) for w in words), np.int32, len(words))
 
     def decode(self, ids: Ids) -> str:
         symbols = (UNKNOWN, *self.vocabulary)

@@ -31,6 +31,9 @@ class TextCodec(Codec):
         decode_errors: how undecodable bytes of a file are treated when it is read for this codec.
         fits_train: whether `fit` sees the training split alone. Else it sees all splits, so that
           no character of theirs is unknown, which would have probability zero.
+        is_bytes: whether a token is a byte of UTF-8, not a symbol of text.
+        unknown: the token that stands for every symbol outside the vocabulary; None where there
+          is none, and such symbols are refused.
     """
 
     lowercase: bool = False
@@ -38,6 +41,8 @@ class TextCodec(Codec):
     is_text: ClassVar[bool] = True
     decode_errors: ClassVar[str] = "strict"
     fits_train: ClassVar[bool] = False
+    is_bytes: ClassVar[bool] = False
+    unknown: ClassVar[int | None] = None
 
     @classmethod
     def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "TextCodec":

@@ -32,6 +32,7 @@ class VoicesCodec(SequenceCodec):
     frames_per_beat: int = 4
     name: ClassVar[str] = "voices"
     options: ClassVar[tuple[str, ...]] = ("frames_per_beat",)
+    training_options: ClassVar[tuple[str, ...]] = ("transpose",)
 
     @property
     def event_type(self) -> EventType:
