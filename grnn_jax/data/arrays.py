@@ -57,6 +57,12 @@ def load_npz(path: str) -> dict[str, np.ndarray]:
     Object arrays of arrays are read too; a pickle that holds anything but arrays is refused, and
     nothing in it is executed.
 
+    Args:
+        path: the file.
+
+    Returns:
+        The arrays by name.
+
     Raises:
         InputError: the file is not what it should be.
     """
@@ -79,6 +85,13 @@ def load_npz(path: str) -> dict[str, np.ndarray]:
 
 def load_mat(path: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Reads variables of a MATLAB file; cells become object arrays.
+
+    Args:
+        path: the file.
+        names: of the variables.
+
+    Returns:
+        The variables by name.
 
     Raises:
         InputError: the file is not a MATLAB file, or lacks one of the names.

@@ -17,10 +17,26 @@ class Augmentation(Protocol):
     def draw(
         self, rng: np.random.Generator, starts: Integer[np.ndarray, " S"]
     ) -> Integer[np.ndarray, " S"]:
-        """One number for each sequence, given where it starts in the corpus."""
+        """Draws a change of each sequence.
+
+        Args:
+            rng: random numbers of a row and an epoch.
+            starts: where each sequence starts in the corpus.
+
+        Returns:
+            A number for each sequence.
+        """
 
     def apply(self, events: Events, numbers: Integer[np.ndarray, " T"]) -> Events:
-        """Changes events [T, ...]; `numbers` holds, for each event, that of its sequence."""
+        """Changes events.
+
+        Args:
+            events: arrays [T, ...].
+            numbers: for each event that of its sequence.
+
+        Returns:
+            Events of the same shapes and dtypes.
+        """
 
 
 class Transposition:

@@ -72,7 +72,14 @@ class Codec:
         return self.name
 
     def decode(self, events: Any) -> Any:
-        """Events [T, ...] of one sequence as text, or else as JSON values."""
+        """One sequence as it is read by a person or a program.
+
+        Args:
+            events: arrays [T, ...].
+
+        Returns:
+            Text, or else JSON values.
+        """
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:

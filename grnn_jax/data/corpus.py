@@ -24,7 +24,19 @@ Events = Any
 
 
 def map_events(function: Callable[..., Any], events: Events, *more: Events) -> Events:
-    """Applies a function to every array of events, and to those in the same place of `more`."""
+    """Applies a function to every array of events.
+
+    >>> map_events(len, {"wait": np.zeros(3), "mark": np.zeros(3)})
+    {'wait': 3, 'mark': 3}
+
+    Args:
+        function: of an array, and of those in the same place of `more`.
+        events: an array, or a dict of them.
+        *more: others of the same structure.
+
+    Returns:
+        What the function returned, in the same structure.
+    """
     if isinstance(events, dict):
         return {
             name: map_events(function, leaf, *(other[name] for other in more))
@@ -34,7 +46,18 @@ def map_events(function: Callable[..., Any], events: Events, *more: Events) -> E
 
 
 def event_arrays(events: Events, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Yields every array of events with its path, as in "event.wait"; a bare array has none."""
+    """The arrays of events.
+
+    >>> [path for path, _ in event_arrays({"event": {"wait": np.zeros(3)}, "end": np.zeros(3)})]
+    ['event.wait', 'end']
+
+    Args:
+        events: an array, or a dict of them.
+        path: what comes before the path of each.
+
+    Yields:
+        The path of an array, "" of a bare one, and the array.
+    """
     if isinstance(events, dict):
         for name, leaf in events.items():
             yield from event_arrays(leaf, f"{path}.{name}" if path else name)
@@ -70,7 +93,15 @@ class Corpus(NamedTuple):
         return len(self.offsets) - 1
 
     def part(self, start: int, stop: int) -> "Corpus":
-        """The events from `start` to `stop`; a sequence that is cut becomes two."""
+        """A part of the corpus; a sequence that is cut becomes two.
+
+        Args:
+            start: the first event.
+            stop: the event after the last one.
+
+        Returns:
+            The events from `start` to `stop`.
+        """
         inside = self.offsets[(self.offsets > start) & (self.offsets < stop)]
         ends = np.array([start, stop] if stop > start else [start], np.int64)
         offsets = np.union1d(inside, ends) - start
@@ -174,18 +205,30 @@ class FileSource:
 
 
 def text_pieces(source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
-    """Yields the text of a source in pieces that `codec` can encode one by one."""
+    """The text of a source in pieces that a codec can encode one by one.
+
+    Args:
+        source: where the text comes from.
+        codec: what it is to be encoded by.
+
+    Yields:
+        Pieces, none of which cuts a symbol.
+    """
     for _, chunks in source.documents(codec.decode_errors):
         yield from complete_pieces(chunks, codec)
 
 
 def iter_lines(source: TextSource, errors: str = "strict") -> Iterator[tuple[str, int, str]]:
-    r"""Yields the lines of a source that are not empty.
+    r"""The lines of a source that are not empty.
 
     Lines end with `\n` or `\r\n`, which is not part of them.
 
-    Returns:
-        Iterator over (document name, line number from 1, line).
+    Args:
+        source: where the text comes from.
+        errors: how bytes that are not UTF-8 are treated, as in `bytes.decode`.
+
+    Yields:
+        Name of the document, number of the line from 1, line.
     """
     for name, chunks in source.documents(errors):
         number, rest = 0, [""]

@@ -145,7 +145,14 @@ class Windows:
         return Batch(events, mask, reset)
 
     def positions(self, index: int) -> Integer[np.ndarray, "B T"]:
-        """Where in the corpus each scored event of a window stands; -1 for what is not scored."""
+        """Where the events of a window stand in the corpus.
+
+        Args:
+            index: of the window.
+
+        Returns:
+            For each event [B, T] its place, -1 for what is not scored.
+        """
         epoch, window = divmod(int(index), self.windows_per_epoch)
         first = window * self._length
         streams = self._epoch_streams(epoch if self._seed is not None else 0)
@@ -160,7 +167,17 @@ class Windows:
 def windows_per_epoch(
     corpus: Corpus, batch_size: int, sequence_length: int, *, cut_few: bool = True
 ) -> int:
-    """Number of batches of `train_iterator` in which every event occurs exactly once."""
+    """Number of batches of `train_iterator` in which every event occurs exactly once.
+
+    Args:
+        corpus: as for `train_iterator`, and so are the other arguments.
+        batch_size: rows of the batch over all processes.
+        sequence_length: steps in a window.
+        cut_few: whether sequences are cut where there are fewer of them than rows.
+
+    Returns:
+        The windows of an epoch.
+    """
     windows = Windows(corpus, batch_size, sequence_length, shuffle_seed=0, cut_few=cut_few)
     return windows.windows_per_epoch
 

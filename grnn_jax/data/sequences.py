@@ -198,7 +198,14 @@ class SequenceFormat(Format):
 
 
 def fingerprint(path: str) -> Any:
-    """Path, size and time of the last change, of a file or of all files of a folder."""
+    """What identifies a file, or all files of a folder, as long as nobody writes to them.
+
+    Args:
+        path: the file or folder.
+
+    Returns:
+        For each file its path, size and time of the last change, as JSON.
+    """
     root = pathlib.Path(path)
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
     return [[os.path.abspath(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]

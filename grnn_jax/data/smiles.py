@@ -16,6 +16,12 @@ def split_smiles(text: str) -> list[str]:
 
     >>> split_smiles("Cl[C@@H]1C%10Br")
     ['Cl', '[C@@H]', '1', 'C', '%10', 'Br']
+
+    Args:
+        text: molecules; what is no SMILES becomes symbols of one character.
+
+    Returns:
+        The symbols.
     """
     return _SYMBOL.findall(text)
 

@@ -69,7 +69,19 @@ def _fraction(name: str, value: int | float) -> Fraction:
 
 
 def deal(total: int, fractions: Fractions) -> Integer[np.ndarray, " S"]:
-    """For each of `total` sequences 0 (train), 1 (valid) or 2 (test), shuffled by a fixed seed."""
+    """Deals sequences to the splits, shuffled by a fixed seed.
+
+    >>> half = Fractions(valid=Fraction(1, 4), test=Fraction(1, 4))
+    >>> np.bincount(deal(8, half)).tolist()
+    [4, 2, 2]
+
+    Args:
+        total: number of sequences.
+        fractions: parts held out.
+
+    Returns:
+        For each sequence 0 (train), 1 (valid) or 2 (test).
+    """
     order = np.random.default_rng(_SPLIT_SEED).permutation(total)
     split = np.zeros(total, np.uint8)
     train_end, valid_end = fractions.bounds(total)

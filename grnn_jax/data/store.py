@@ -107,7 +107,16 @@ def _file(path: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def write_text(source: TextSource, codec: TextCodec, writer: CorpusWriter) -> None:
-    """Encodes a source as text: each document one sequence, without an end token."""
+    """Encodes a source as text: each document one sequence, without an end token.
+
+    Args:
+        source: where the text comes from.
+        codec: its codec.
+        writer: where the tokens go.
+
+    Raises:
+        InputError: a symbol is not known to the codec.
+    """
     for name, chunks in source.documents(codec.decode_errors):
         writer.start_sequence()
         line, column = 1, 1
@@ -119,7 +128,18 @@ def write_text(source: TextSource, codec: TextCodec, writer: CorpusWriter) -> No
 
 
 def write_line(codec: TextCodec, name: str, number: int, line: str, writer: CorpusWriter) -> None:
-    """Encodes a line as one sequence that ends with the end token."""
+    """Encodes a line as one sequence that ends with the end token.
+
+    Args:
+        codec: a codec with an end.
+        name: of the document, for messages.
+        number: of the line, from 1.
+        line: its text.
+        writer: where the tokens go.
+
+    Raises:
+        InputError: a symbol is not known to the codec.
+    """
     assert codec.end is not None
     ids = codec.encode(line, name, line=number)
     writer.start_sequence()

@@ -37,7 +37,17 @@ class Stream(NamedTuple):
 
 
 def text_stream(corpus: Corpus, start: int, stop: int, context: int) -> Stream:
-    """Events `start .. stop` of the corpus in order, after up to `context` events before them."""
+    """A part of a corpus in order.
+
+    Args:
+        corpus: the data.
+        start: the first event that is scored.
+        stop: the event after the last one.
+        context: most events before `start` that are fed and not scored.
+
+    Returns:
+        The stream; a sequence starts where one starts in the corpus, and at its beginning.
+    """
     first = max(0, start - context)
     inner = slice(
         np.searchsorted(corpus.offsets, first, "right"), np.searchsorted(corpus.offsets, stop)
@@ -47,7 +57,15 @@ def text_stream(corpus: Corpus, start: int, stop: int, context: int) -> Stream:
 
 
 def sequence_stream(corpus: Corpus, indices: Integer[np.ndarray, " S"]) -> Stream:
-    """Whole sequences of the corpus, one after the other."""
+    """Whole sequences of a corpus, one after the other.
+
+    Args:
+        corpus: the data.
+        indices: of the sequences.
+
+    Returns:
+        The stream.
+    """
     starts = np.asarray(corpus.offsets)[indices]
     lengths = np.asarray(corpus.offsets)[indices + 1] - starts
     return Stream(starts, np.concatenate([[0], np.cumsum(lengths)]), 0)
@@ -60,6 +78,14 @@ def deal_sequences(
 
     Many sequences are cut into contiguous parts; few of them, where their order does not matter,
     are dealt one by one, the longest first, each to the stream that is shortest so far.
+
+    Args:
+        corpus: the data.
+        num_streams: number of streams.
+        in_order: whether streams one after the other are the corpus in order.
+
+    Returns:
+        Indices of the sequences of each stream, which may be none.
     """
     if in_order or corpus.num_sequences > SEQUENCES_PER_STREAM * num_streams:
         cuts = corpus.num_events * np.arange(num_streams + 1, dtype=np.int64) // num_streams

@@ -163,7 +163,18 @@ class WordCodec(TextCodec):
 
 
 def split_words(text: str, lowercase: bool = False) -> list[str]:
-    """Splits text into words, punctuation marks and whitespace characters, losing nothing."""
+    """Splits text into words, punctuation marks and whitespace characters, losing nothing.
+
+    >>> split_words("Don't stop, now")
+    ["Don't", ' ', 'stop', ',', ' ', 'now']
+
+    Args:
+        text: the text.
+        lowercase: whether it is lowercased first.
+
+    Returns:
+        The symbols.
+    """
     return _WORD.findall(text.lower() if lowercase else text)
 
 

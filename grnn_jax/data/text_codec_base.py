@@ -60,12 +60,26 @@ class TextCodec(Codec):
 
     @classmethod
     def split(cls, text: str) -> Sequence[str]:
-        """The symbols of a text, before any becomes unknown; joined they are the text."""
+        """Splits a text into symbols, before any becomes unknown.
+
+        Args:
+            text: the text, lowercased where the codec does so.
+
+        Returns:
+            The symbols; joined they are the text.
+        """
         return text
 
     @classmethod
     def complete(cls, text: str) -> int:
-        """Length of the beginning of `text` whose tokens no later text can change."""
+        """How much of a text can be encoded before the rest of it is known.
+
+        Args:
+            text: a beginning of the rest of a file.
+
+        Returns:
+            Length of the part of it whose tokens no later text can change.
+        """
         return len(text)
 
     @property
@@ -123,7 +137,17 @@ class TextCodec(Codec):
         raise NotImplementedError
 
     def decode(self, ids: Ids) -> str:
-        """Decodes tokens; the end of a sequence stands for no text."""
+        """Decodes tokens; the end of a sequence stands for no text.
+
+        Args:
+            ids: the tokens.
+
+        Returns:
+            Their text.
+
+        Raises:
+            InputError: a number is no token.
+        """
         raise NotImplementedError
 
     def incremental_decoder(self) -> IncrementalDecoder:
@@ -139,13 +163,34 @@ class TextCodec(Codec):
 
 
 def locate(text: str, at: int, line: int, column: int) -> tuple[int, int]:
-    """Line and column of `text[at]`, given those of `text[0]`."""
+    r"""Where a character stands.
+
+    >>> locate("ab\ncd", 4, line=7, column=10)
+    (8, 2)
+
+    Args:
+        text: a part of a file.
+        at: index of the character in it.
+        line: line of `text[0]`.
+        column: column of `text[0]`.
+
+    Returns:
+        Line and column of `text[at]`.
+    """
     before = text[:at].rpartition("\n")
     return line + text.count("\n", 0, at), len(before[2]) + (1 if before[1] else column)
 
 
 def complete_pieces(chunks: Iterable[str], codec: TextCodec | type[TextCodec]) -> Iterable[str]:
-    """Moves the cuts between chunks to places where no token is cut in two."""
+    """Moves the cuts between chunks to places where no token is cut in two.
+
+    Args:
+        chunks: text, cut anywhere.
+        codec: says by `complete` where it may be cut.
+
+    Yields:
+        The same text in other pieces.
+    """
     rest: list[str] = []
     for chunk in chunks:
         cut = codec.complete(chunk)

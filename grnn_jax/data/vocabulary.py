@@ -18,7 +18,20 @@ class VocabularyCodec(TextCodec):
     """One token for each symbol that `split` finds in the data, in alphabetical order.
 
     A codec of one's own needs a `name` and `split`, and `complete` where a symbol may have more
-    than one character.
+    than one character:
+
+    >>> import re
+    >>> class Syllables(VocabularyCodec):
+    ...     name = "syllables"
+    ...
+    ...     @classmethod
+    ...     def split(cls, text):
+    ...         return re.findall(r".[aeiou]+|.", text)
+    >>> codec = Syllables.fit(["banana"], with_end=True, options={"lowercase": False})
+    >>> codec.vocabulary, codec.end
+    (('ba', 'na'), 2)
+    >>> codec.encode("nabana").tolist()
+    [1, 0, 1]
 
     Attributes:
         vocabulary: the symbols.
