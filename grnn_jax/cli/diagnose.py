@@ -26,7 +26,7 @@ from grnn_jax.cli.plots import pyplot, save
 from grnn_jax.cli.writers.records import finite
 from grnn_jax.config import SPLITS
 from grnn_jax.errors import InputError
-from grnn_jax.likelihood import bits, perplexity
+from grnn_jax.likelihood import per_event
 from grnn_jax.scoring import make_score_events
 from grnn_jax.scoring.calibration import (
     Binned,
@@ -58,13 +58,11 @@ def diagnose(
         expected_calibration_error. Bins by position, and of classes by entropy and reliability.
     """
     means = {name: float(np.mean(numbers, dtype=np.float64)) for name, numbers in values.items()}
-    nats = means["nats"]
+    nats, count = means["nats"], len(values["nats"])
     numbers = {
         "num_sequences": len(offsets) - 1,
-        "num_events": len(values["nats"]),
-        "nats_per_event": nats,
-        "bits_per_event": bits(nats),
-        "perplexity": perplexity(nats),
+        "num_events": count,
+        **per_event(nats * count, count),
     }
     shown = {name: each for name, each in values.items() if name in ("nats", "entropy")}
     binned = {"position": position_means(offsets, shown)}

@@ -3,7 +3,6 @@
 grnn-plot --workdirs=runs/a,runs/b --output=curves.png
 """
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from grnn_jax.cli import command, flags
 from grnn_jax.errors import InputError
+from grnn_jax.likelihood import bits
 from grnn_jax.monitor import read_metrics
 
 FLAGS = flags.FLAGS
@@ -99,7 +99,7 @@ def plot_learning_curves(workdirs: Sequence[str | Path], path: str | Path) -> Pa
     axes.set_xlabel("training step")
     axes.set_ylabel("nats per event")
     axes.grid(alpha=0.3)
-    units = (lambda nats: nats / math.log(2), lambda bits: bits * math.log(2))
+    units = (bits, lambda in_bits: in_bits / bits(1.0))
     axes.secondary_yaxis("right", functions=units).set_ylabel("bits per event")
     return save(figure, path)
 

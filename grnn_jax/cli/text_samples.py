@@ -1,5 +1,6 @@
 """Samples of text: one while it is drawn, several one after the other."""
 
+import collections
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,28 +94,6 @@ def ancestral(
     return lambda first: iterate_samples(run, first=first, options=options, **settings)
 
 
-class Lengths:
-    """How long samples are, as they come."""
-
-    def __init__(self) -> None:
-        self._count = self._total = self._longest = 0
-        self._shortest: int | None = None
-
-    def add(self, length: int) -> None:
-        """One more."""
-        self._count, self._total = self._count + 1, self._total + length
-        self._longest = max(self._longest, length)
-        self._shortest = length if self._shortest is None else min(self._shortest, length)
-
-    def report(self, which: str = "") -> None:
-        """Tells how long several samples are."""
-        if self._count > 1:
-            logging.info(
-                "%s%d samples of %d to %d events, on average %.1f", which, self._count,
-                self._shortest, self._longest, self._total / self._count,
-            )  # fmt: skip
-
-
 def text_records(
     run: Run, start: np.ndarray, draw: Callable[[int], Iterator[Drawn]], log_probs: bool
 ) -> Callable[[int], Iterator[Record]]:
@@ -132,9 +111,9 @@ def text_records(
     codec = text_codec(run)
 
     def records(first: int) -> Iterator[Record]:
-        lengths = Lengths()
+        counts: collections.Counter[int] = collections.Counter()
         for number, sample in enumerate(draw(first), start=first):
-            lengths.add(sample.num_events)
+            counts[sample.num_events] += 1
             text = codec.decode(np.concatenate([start, sample.events]))
             content = text.encode("utf-8", "surrogateescape")
             if log_probs:
@@ -145,6 +124,11 @@ def text_records(
             elif number:
                 text = "\n\n" + text
             yield Record(text, content)
-        lengths.report("the last " if first else "")
+        if counts.total() > 1:
+            lengths = sampling.statistics_of_counts(counts)
+            logging.info(
+                "%s%d samples of %d to %d events, on average %.1f", "the last " if first else "",
+                lengths.num_sequences, lengths.shortest, lengths.longest, lengths.mean,
+            )  # fmt: skip
 
     return records

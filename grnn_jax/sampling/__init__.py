@@ -16,7 +16,7 @@ from grnn_jax.sampling.constraint import (
 )
 from grnn_jax.sampling.enumerated import ScoredPrefixes, sample_enumerated, score_prefixes
 from grnn_jax.sampling.fork import fork, from_arrays, to_arrays
-from grnn_jax.sampling.lengths import LengthStatistics, length_statistics
+from grnn_jax.sampling.lengths import LengthStatistics, length_statistics, statistics_of_counts
 from grnn_jax.sampling.particles import Particles, sample_particles
 from grnn_jax.sampling.refill import ManySamples, sample_many
 from grnn_jax.sampling.regex import compile_regex
@@ -56,6 +56,7 @@ __all__ = [
     "sample_particles",
     "score_prefixes",
     "start",
+    "statistics_of_counts",
     "step_masks",
     "stochastic_beam_search",
     "stop_sequences",

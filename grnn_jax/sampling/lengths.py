@@ -1,5 +1,6 @@
 """How long sampled sequences are."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -31,13 +32,32 @@ class LengthStatistics(NamedTuple):
 
 def length_statistics(mask: Bool[AnyArray, "B T"], done: Bool[AnyArray, " B"]) -> LengthStatistics:
     """Statistics of the lengths of samples, from `samples.mask` and `samples.state.done`."""
-    lengths = np.asarray(mask).sum(1)
+    lengths, counts = np.unique(np.asarray(mask).sum(1), return_counts=True)
+    of_each_length = dict(zip(lengths.tolist(), counts.tolist(), strict=True))
+    return statistics_of_counts(of_each_length, int(np.asarray(done).sum()))
+
+
+def statistics_of_counts(counts: Mapping[int, int], num_ended: int = 0) -> LengthStatistics:
+    """Statistics of lengths that were counted one by one, in memory that only T bounds.
+
+    Args:
+        counts: how many sequences there are of each length; at least one in all.
+        num_ended: how many ended by themselves, where it is known.
+
+    Returns:
+        The statistics.
+    """
+    lengths = np.array(sorted(counts))
+    weights = np.array([counts[length] for length in lengths.tolist()])
+    total, below = int(weights.sum()), np.cumsum(weights)
+    mean = float(lengths @ weights / total)
+    middle = lengths[np.searchsorted(below, [(total - 1) // 2, total // 2], "right")]
     return LengthStatistics(
-        len(lengths),
-        int(np.asarray(done).sum()),
-        float(lengths.mean()),
-        float(lengths.std()),
-        int(lengths.min()),
-        float(np.median(lengths)),
-        int(lengths.max()),
+        num_sequences=total,
+        num_ended=num_ended,
+        mean=mean,
+        standard_deviation=float(np.sqrt((lengths - mean) ** 2 @ weights / total)),
+        shortest=int(lengths[0]),
+        median=float(middle.mean()),
+        longest=int(lengths[-1]),
     )

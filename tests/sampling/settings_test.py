@@ -101,6 +101,9 @@ def test_a_sequence_stops_after_a_stop_sequence_or_its_own_length():
     assert statistics.num_sequences == 60 and statistics.num_ended == stopped.state.done.sum()
     assert (statistics.shortest, statistics.longest) == (min(sizes), max(sizes))
     np.testing.assert_allclose(statistics.mean, np.mean(sizes))
+    np.testing.assert_allclose(statistics.standard_deviation, np.std(sizes))
+    assert statistics.median == np.median(sizes)
+    assert sampling.statistics_of_counts({3: 1, 7: 2, 9: 1, 2: 2}).median == 5
 
 
 @pytest.mark.parametrize(
