@@ -95,6 +95,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores a trained model.
 
+    >>> import grnn_jax
+    >>> score = grnn_jax.evaluate("runs/mine", split="test")
+    >>> score["split"], score["bits_per_event"] > 0
+    ('test', True)
+
     Args:
         workdir: directory of the run; nothing else is needed.
         data: a file to score whole, in the format of the run; empty to score a split of its data.
