@@ -93,7 +93,7 @@ def test_a_run_says_that_a_module_is_missing(run, fasta_run):
     ended = run("sample", "--workdir=genes")
     assert ended.status == 1 and ended.out == ""
     assert re.fullmatch(
-        "error: --format must be one of text, .*, got 'fasta'; .*: --import_module=NAME\n",
+        "error: --format must be one of text, .*, got 'fasta'; .* .--import_module=NAME.\n",
         ended.err,
     )
 

@@ -23,8 +23,8 @@ def config(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"cell": "x"}, "--cell must be one of .*lstm, .*, got 'x'; .* --import_module=NAME"),
-        ({"format": "csv"}, "--format must be one of text, lines, .*, got 'csv'; .* --import_mod"),
+        ({"cell": "x"}, "--cell must be one of .*lstm, .*, got 'x'; .* .--import_module=NAME"),
+        ({"format": "csv"}, "--format must be one of text, lines, .*, got 'csv'; .* .--import_mod"),
         ({"codec": "x"}, "--codec must be one of chars, bytes, words, smiles, got 'x'"),
         (
             {"codec": "bytes", "lowercase": True},

@@ -65,7 +65,7 @@ def _unknown(setting: str, known: Iterable[str], value: str) -> str:
     """What is wrong with a value that no registry has."""
     return (
         f"--{setting} must be one of {', '.join(known)}, got {value!r}; if a module of your own "
-        "defines it, name that module: --import_module=NAME"
+        "defines it, import that first (--import_module=NAME)"
     )
 
 
