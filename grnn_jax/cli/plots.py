@@ -1,6 +1,8 @@
 """Learning curves of runs, from metrics.jsonl.
 
-grnn-plot --workdirs=runs/a,runs/b --output=curves.png
+    grnn-plot --workdirs=runs/a,runs/b --output=curves.png
+
+Training and validation in nats per event; several runs stand on the same axes.
 """
 
 import os
