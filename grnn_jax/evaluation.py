@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -120,11 +119,9 @@ def evaluate(
         InputError: there is no such run, file or split, or the method does not fit the run.
     """
     if split not in SPLITS:
-        raise InputError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
+        raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if eval_batch_size < 0:
-        raise InputError(f"--eval_batch_size must be at least 0, got {eval_batch_size}")
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain reads flags of its own.
+        raise InputError(f"eval_batch_size must be at least 0, got {eval_batch_size}")
     run = load_run(workdir, checkpoint)
     config = run.config
     if eval_batch_size:
@@ -157,5 +154,5 @@ def load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> C
         return load_file(data, run.config.format, run.codec, cache, column=run.config.column)
     corpus = getattr(load_run_data(run.config, workdir, run.codec), split)
     if corpus is None:
-        raise InputError(f"--split={split}: the run in {workdir} holds out nothing for it")
+        raise InputError(f"split={split}: the run in {workdir} holds out nothing for it")
     return corpus

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import jax
-from absl import flags, logging
+from absl import logging
 from jaxtyping import PyTree
 
 from grnn_jax.cells import count_parameters
@@ -152,8 +152,8 @@ class _Loop:
             where = f"the checkpoint of step {kept[-1]}" if kept else "no checkpoint yet"
             raise RunError(
                 f"step {step} is not finite (loss {values['loss']:g} nats per event, gradient norm "
-                f"{values['grad_norm']:g}); kept: {where}; go on with a smaller --learning_rate or "
-                f"--clip_norm in another --workdir, or evaluate and sample {self.workdir} as it is"
+                f"{values['grad_norm']:g}); kept: {where}; go on with a smaller learning_rate or "
+                f"clip_norm in another workdir, or evaluate and sample {self.workdir} as it is"
             )
         self.progress.add_events(
             float(values["nats"]), int(values["num_events"]), float(values["grad_norm"])
@@ -267,8 +267,6 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
         RunError: a step was not finite, or the workdir could not be written to.
     """
     validate(config)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain reads flags of its own.
     with Signals().installed() as signals:
         try:
             with contextlib.ExitStack() as stack:

@@ -43,18 +43,16 @@ def initialize_distributed(coordinator_address: str, num_processes: int, process
     """
     if not coordinator_address:
         if num_processes > 1 or process_id > 0:
-            raise InputError(
-                "--num_processes and --process_id need --coordinator_address, got none"
-            )
+            raise InputError("num_processes and process_id need coordinator_address, got none")
         return
     if num_processes < 1:
-        raise InputError(f"--num_processes must be at least 1, got {num_processes}")
+        raise InputError(f"num_processes must be at least 1, got {num_processes}")
     if not 0 <= process_id < num_processes:
-        raise InputError(f"--process_id must be from 0 to {num_processes - 1}, got {process_id}")
+        raise InputError(f"process_id must be from 0 to {num_processes - 1}, got {process_id}")
     found = re.fullmatch(r".+:(\d+)", coordinator_address)
     if not found or not 0 < int(found[1]) < 65536:
         raise InputError(
-            f"--coordinator_address must be host:port, as in localhost:1234, "
+            "coordinator_address must be host:port, as in localhost:1234, "
             f"got {coordinator_address!r}"
         )
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -63,8 +61,8 @@ def initialize_distributed(coordinator_address: str, num_processes: int, process
     except (RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"--coordinator_address={coordinator_address}: process {process_id} of "
-            f"{num_processes} could not join the others: {reason}"
+            f"coordinator_address: process {process_id} of {num_processes} could not join the "
+            f"others at {coordinator_address}: {reason}"
         ) from error
 
 
@@ -126,7 +124,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, flag: str = "batch_size") -> N
     num_devices = mesh.shape["data"]
     if batch_size % num_devices:
         raise InputError(
-            f"--{flag} must be a multiple of the {num_devices} devices, got {batch_size}"
+            f"{flag} must be a multiple of the {num_devices} devices, got {batch_size}"
         )
 
 

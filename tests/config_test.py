@@ -28,23 +28,23 @@ def test_defaults_are_valid_and_described():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"hidden_size": -4}, ["--hidden_size", "at least 1", "-4"]),
-        ({"num_steps": -1}, ["--num_steps", "at least 0", "-1"]),
-        ({"seed": 2**63}, ["--seed", "at most 4294967295", "9223372036854775808"]),
-        ({"hidden_size": 10, "num_heads": 3}, ["--hidden_size", "--num_heads=3", "10"]),
+        ({"hidden_size": -4}, ["hidden_size", "at least 1", "-4"]),
+        ({"num_steps": -1}, ["num_steps", "at least 0", "-1"]),
+        ({"seed": 2**63}, ["seed", "at most 4294967295", "9223372036854775808"]),
+        ({"hidden_size": 10, "num_heads": 3}, ["hidden_size", "num_heads=3", "10"]),
         (
             {"tied_embeddings": True, "embedding_size": 7, "hidden_size": 8},
-            ["--tied_embeddings", "--hidden_size=8", "--embedding_size=7"],
+            ["tied_embeddings", "hidden_size=8", "embedding_size=7"],
         ),
-        ({"valid_fraction": 0.5, "test_fraction": 0.5}, ["--valid_fraction", "--test_fraction"]),
-        ({"valid_data": "x.txt"}, ["--valid_data", "--data"]),
-        ({"dropout": 1.0}, ["--dropout", "at most 0.999"]),
-        ({"dropout": float("nan")}, ["--dropout", "nan"]),
-        ({"batch_size": "64"}, ["--batch_size", "int", "'64'"]),
-        ({"batch_size": True}, ["--batch_size", "int", "True"]),
-        ({"num_steps": 10, "warmup_steps": 11}, ["--warmup_steps", "--num_steps=10", "11"]),
-        ({"early_stopping_patience": 2, "eval_every": 0}, ["--eval_every"]),
-        ({"keep_checkpoints": 1}, ["--keep_checkpoints", "at least 2", "1"]),
+        ({"valid_fraction": 0.5, "test_fraction": 0.5}, ["valid_fraction", "test_fraction"]),
+        ({"valid_data": "x.txt"}, ["valid_data", "data"]),
+        ({"dropout": 1.0}, ["dropout", "at most 0.999"]),
+        ({"dropout": float("nan")}, ["dropout", "nan"]),
+        ({"batch_size": "64"}, ["batch_size", "int", "'64'"]),
+        ({"batch_size": True}, ["batch_size", "int", "True"]),
+        ({"num_steps": 10, "warmup_steps": 11}, ["warmup_steps", "num_steps=10", "11"]),
+        ({"early_stopping_patience": 2, "eval_every": 0}, ["eval_every"]),
+        ({"keep_checkpoints": 1}, ["keep_checkpoints", "at least 2", "1"]),
     ],
 )
 def test_validate_names_the_flag_what_came_and_what_was_expected(change, words):
@@ -73,7 +73,7 @@ def test_json_of_another_version():
         from_json("{")
     with pytest.raises(InputError, match="expected a JSON object"):
         from_json("[]")
-    with pytest.raises(InputError, match="--hidden_size"):
+    with pytest.raises(InputError, match="hidden_size"):
         from_json('{"hidden_size": -1}')
 
 

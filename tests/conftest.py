@@ -1,4 +1,4 @@
-"""Cheap compilation for tests, shape checks on every annotated function, flags tests can read."""
+"""Cheap compilation for tests, shape checks on every annotated function, tests marked slow."""
 
 import gc
 import importlib.metadata
@@ -17,12 +17,9 @@ os.environ.setdefault("XLA_FLAGS", " ".join(cheap))
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from absl import flags  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("grnn_jax", "beartype.beartype")
-
-flags.FLAGS.mark_as_parsed()
 
 
 def pytest_addoption(parser):

@@ -275,7 +275,7 @@ def test_evaluate_needs_the_workdir_alone(run, folder, text_run):
     assert run("evaluate", "--workdir=alone", "--split=test").status == 0
     shutil.rmtree(folder / "alone" / "tokens")
     ended = run("evaluate", "--workdir=alone", "--split=test")
-    assert ended.status == 1 and ended.err.startswith("error: data: there is no file")
+    assert ended.status == 1 and ended.err.startswith("error: --data: there is no file")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_shard_batch_gives_global_arrays():
 def test_batch_size_must_fit_the_devices():
     sharding.check_batch_size(5, sharding.make_mesh(jax.devices()[:1]))
     three = Mesh(np.asarray(jax.devices()[:1] * 3), ("data",))
-    with pytest.raises(InputError, match="--batch_size must be a multiple of the 3 devices, got 4"):
+    with pytest.raises(InputError, match="batch_size must be a multiple of the 3 devices, got 4"):
         sharding.check_batch_size(4, three)
 
 
@@ -69,12 +69,12 @@ def test_sites_are_rows_of_a_small_cell():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("", 2, 0), "--coordinator_address"),
-        (("localhost:1", 0, 0), "--num_processes must be at least 1, got 0"),
-        (("localhost:1", 2, 2), "--process_id must be from 0 to 1, got 2"),
-        (("localhost:1", 2, -1), "--process_id must be from 0 to 1, got -1"),
-        (("foo", 2, 0), "--coordinator_address must be host:port, .* got 'foo'"),
-        (("foo:70000", 2, 0), "--coordinator_address must be host:port"),
+        (("", 2, 0), "coordinator_address"),
+        (("localhost:1", 0, 0), "num_processes must be at least 1, got 0"),
+        (("localhost:1", 2, 2), "process_id must be from 0 to 1, got 2"),
+        (("localhost:1", 2, -1), "process_id must be from 0 to 1, got -1"),
+        (("foo", 2, 0), "coordinator_address must be host:port, .* got 'foo'"),
+        (("foo:70000", 2, 0), "coordinator_address must be host:port"),
     ],
 )
 def test_wrong_processes(arguments, words):
@@ -87,5 +87,5 @@ def test_processes_that_do_not_meet(monkeypatch):
         raise RuntimeError("DEADLINE_EXCEEDED:\nno answer")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
-    with pytest.raises(InputError, match="=localhost:1: process 1 of 2 .*DEADLINE_EXCEEDED: no an"):
+    with pytest.raises(InputError, match="1 of 2 .* at localhost:1: DEADLINE_EXCEEDED: no answer"):
         sharding.initialize_distributed("localhost:1", 2, 1)

@@ -99,11 +99,11 @@ def test_a_stopped_one_goes_on_without_the_other_run(parent, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"hidden_size": 16}, "--start_from: .*--hidden_size is 8 there, 16 here"),
-        ({"cell": "gru"}, "--cell is 'lstm' there, 'gru' here"),
-        ({"codec": "bytes"}, "--codec is 'chars' there, 'bytes' here"),
-        ({"format": "text"}, "--format is 'lines' there, 'text' here"),
-        ({"start_from": "nowhere"}, "--start_from: there is no run in nowhere"),
+        ({"hidden_size": 16}, "start_from: .*hidden_size is 8 there, 16 here"),
+        ({"cell": "gru"}, "cell is 'lstm' there, 'gru' here"),
+        ({"codec": "bytes"}, "codec is 'chars' there, 'bytes' here"),
+        ({"format": "text"}, "format is 'lines' there, 'text' here"),
+        ({"start_from": "nowhere"}, "start_from: there is no run in nowhere"),
     ],
 )
 def test_what_does_not_fit_is_told(parent, tmp_path, change, words):
@@ -123,7 +123,7 @@ def test_a_run_without_a_checkpoint(parent, tmp_path):
     workdir, config = parent
     shutil.copytree(workdir, tmp_path / "old")
     shutil.rmtree(tmp_path / "old" / "checkpoints")
-    with pytest.raises(InputError, match=r"--start_from: the run in .* has no checkpoint yet"):
+    with pytest.raises(InputError, match=r"start_from: the run in .* has no checkpoint yet"):
         train(dataclasses.replace(config, start_from=str(tmp_path / "old")), tmp_path / "new")
     assert not (tmp_path / "new" / "config.json").exists()
     train(config, tmp_path / "new")

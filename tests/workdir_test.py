@@ -23,26 +23,26 @@ def config(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"cell": "x"}, "--cell must be one of .*lstm, .*, got 'x'; .* .--import_module=NAME"),
-        ({"format": "csv"}, "--format must be one of text, lines, .*, got 'csv'; .* .--import_mod"),
-        ({"codec": "x"}, "--codec must be one of chars, bytes, words, smiles, got 'x'"),
+        ({"cell": "x"}, "cell must be one of .*lstm, .*, got 'x'; .*import_module=NAME"),
+        ({"format": "csv"}, "format must be one of text, lines, .*, got 'csv'; .*import_mod"),
+        ({"codec": "x"}, "codec must be one of chars, bytes, words, smiles, got 'x'"),
         (
             {"codec": "bytes", "lowercase": True},
-            "--lowercase needs --codec=chars or words, got --codec=bytes",
+            "lowercase needs codec=chars or words, got codec=bytes",
         ),
-        ({"column": "x"}, "--column=x needs --format=lines, got --format=text"),
-        ({"transpose": 2}, "--transpose=2 needs --format=pianoroll, voices, got --format=text"),
-        ({"levels": 4}, "--levels=4 needs --format=images, got --format=text"),
-        ({"engine": "x"}, "--engine must be one of auto, scan, fused, .*, got 'x'"),
-        ({"distribution": "x"}, "--distribution must be one of .*categorical, .*, got 'x'"),
-        ({"activation": "relu"}, "--activation=relu needs --cell=elman, .*, got --cell=lstm"),
+        ({"column": "x"}, "column=x needs format=lines, got format=text"),
+        ({"transpose": 2}, "transpose=2 needs format=pianoroll, voices, got format=text"),
+        ({"levels": 4}, "levels=4 needs format=images, got format=text"),
+        ({"engine": "x"}, "engine must be one of auto, scan, fused, .*, got 'x'"),
+        ({"distribution": "x"}, "distribution must be one of .*categorical, .*, got 'x'"),
+        ({"activation": "relu"}, "activation=relu needs cell=elman, .*, got cell=lstm"),
         (
             {"cell": "gru", "forget_bias": 2.0},
-            "--forget_bias=2.0 needs --cell=.*lstm.*, got --cell=gru",
+            "forget_bias=2.0 needs cell=.*lstm.*, got cell=gru",
         ),
         (
             {"input_window": 3},
-            "--input_window=3 needs --cell=sitewise_gru, sitewise_lstm, got --cell=lstm",
+            "input_window=3 needs cell=sitewise_gru, sitewise_lstm, got cell=lstm",
         ),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_new_cell_is_one_line(config, monkeypatch):
         (
             {"hidden_size": 176},
             "chars",
-            "--cell=sitewise_lstm needs events that are bits .*of tokens",
+            "cell=sitewise_lstm needs events that are bits .*of tokens",
         ),
         ({"hidden_size": 176, "model_end": True}, "end", "bits .*of bits with an end"),
         (
@@ -128,7 +128,7 @@ def test_changed_data_are_refused_and_a_touch_is_not(config, tmp_path):
     workdir.open_workdir(config, run)
     with open(config.data, "a") as file:
         file.write("an old cat\n")
-    with pytest.raises(InputError, match="--data: .* changed .*train had 220 events, has 231"):
+    with pytest.raises(InputError, match="data: .* changed .*train had 220 events, has 231"):
         workdir.open_workdir(config, run)
     os.remove(config.data)
     splits = workdir.load_run_data(config, run, opened.codec)
@@ -140,5 +140,5 @@ def test_changed_data_are_refused_and_a_touch_is_not(config, tmp_path):
 def test_a_damaged_codec(config, tmp_path, text):
     workdir.open_workdir(config, tmp_path / "w").commit()
     (tmp_path / "w" / "codec.json").write_text(text)
-    with pytest.raises(InputError, match=r"--workdir: .*codec\.json is damaged"):
+    with pytest.raises(InputError, match=r"workdir: .*codec\.json is damaged"):
         workdir.open_workdir(config, tmp_path / "w")

@@ -13,6 +13,7 @@ from grnn_jax.cli import flags as command_flags
 from grnn_jax.cli import old_names, presets, user_modules
 from grnn_jax.cli.devices import start_devices
 from grnn_jax.cli.help import help_text
+from grnn_jax.cli.messages import dashed
 from grnn_jax.errors import InputError, RunError
 
 FLAGS = flags.FLAGS
@@ -134,5 +135,6 @@ def _discard_output() -> None:
 
 
 def _fail(error: object) -> int:
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    message = dashed(str(error).removeprefix("ERROR:: "), command_flags.names())
+    print(f"error: {message}", file=sys.stderr, flush=True)
     return 1

@@ -30,6 +30,11 @@ def section(name: str) -> list[str]:
     return _sections.get(name, [])
 
 
+def names() -> set[str]:
+    """What a message may name: the flags of this command and the settings of a run."""
+    return {name for names in _sections.values() for name in names} | set(FIELDS)
+
+
 def define_config() -> None:
     """Defines a flag for each field of `Config`."""
     serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()

@@ -5,6 +5,7 @@ import re
 import textwrap
 
 from grnn_jax.cli import flags
+from grnn_jax.cli.messages import dashed
 from grnn_jax.config import SECTIONS
 from grnn_jax.distributions import DISTRIBUTIONS
 
@@ -36,6 +37,7 @@ def help_text(description: str, program: str) -> str:
             default = flag.default if flag.default not in ("", None, []) else "empty"
             default = str(default).lower() if flag.boolean else default
             sentence = flag.help.split(">: ", 1)[-1] if flag.help.startswith("<") else flag.help
+            sentence = dashed(sentence, flags.names())
             if name == "distribution":
                 sentence += f" Families: {', '.join(DISTRIBUTIONS)}."
             text = " ".join(f"{sentence} (default: {default})".split())

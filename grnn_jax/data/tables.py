@@ -87,7 +87,7 @@ class _Request(NamedTuple):
         for name, flag in {**(self.numbers or {}), **texts}.items():
             if name not in columns:
                 raise InputError(
-                    f"{self.argument}: {self.path} has no column {name!r}, which --{flag} names; "
+                    f"{self.argument}: {self.path} has no column {name!r}, which {flag} names; "
                     f"its columns are {', '.join(map(repr, columns)) or 'none'}"
                 )
         return self._replace(texts=texts)

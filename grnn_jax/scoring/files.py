@@ -100,9 +100,7 @@ def score_file(
         raise InputError(f"{argument}: {path} has nothing to score")
     if each_line:
         if not (corpus.is_stream and isinstance(run.codec, TextCodec)):
-            raise InputError(
-                f"--each_line is for runs on --format=text, got --format={config.format}"
-            )
+            raise InputError(f"each_line is for runs on format=text, got format={config.format}")
         corpus = _lines_of_text(run.codec, corpus)
     with contextlib.ExitStack() as stack:
         arrays, read = {}, read_nats(run.model)
@@ -156,12 +154,12 @@ def compare(first: ScoredFile, second: ScoredFile, per_event: bool = False) -> S
     counts = [len(each.scores.nats) for each in (first, second)]
     if counts[0] != counts[1]:
         raise InputError(
-            f"--other_workdir: the two runs see {counts[0]:,} and {counts[1]:,} sequences in the "
+            f"other_workdir: the two runs see {counts[0]:,} and {counts[1]:,} sequences in the "
             "file, expected as many"
         )
     if per_event and not np.array_equal(first.scores.num_events, second.scores.num_events):
         raise InputError(
-            "--per_event: the two runs cut the sequences into other events, so that only whole "
+            "per_event: the two runs cut the sequences into other events, so that only whole "
             "sequences can be compared"
         )
     return first.scores._replace(other_nats=second.scores.nats)
@@ -207,7 +205,7 @@ def records(
 
 def _lines_of_text(codec: TextCodec, corpus: Corpus) -> Corpus:
     """The same events with every line a sequence, which stays whole."""
-    newline = int(codec.encode("\n", "--each_line")[0])
+    newline = int(codec.encode("\n", "each_line")[0])
     starts = [
         start + 1 + np.flatnonzero(np.asarray(corpus.events[start : start + BLOCK]) == newline)
         for start in range(0, corpus.num_events, BLOCK)

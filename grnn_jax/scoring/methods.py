@@ -45,20 +45,20 @@ STATIC = MethodSettings()
 def check_method(settings: MethodSettings) -> None:
     """Raises InputError where a setting is outside its range."""
     if settings.method not in METHODS:
-        raise InputError(f"--method must be one of {', '.join(METHODS)}, got {settings.method!r}")
+        raise InputError(f"method must be one of {', '.join(METHODS)}, got {settings.method!r}")
     dynamic = settings.dynamic
     if not dynamic.learning_rate >= 0:
         got = dynamic.learning_rate
-        raise InputError(f"--dynamic_learning_rate must be at least 0, got {got}")
+        raise InputError(f"dynamic_learning_rate must be at least 0, got {got}")
     if not 0 <= dynamic.decay <= 1:
-        raise InputError(f"--dynamic_decay must be from 0 to 1, got {dynamic.decay}")
+        raise InputError(f"dynamic_decay must be from 0 to 1, got {dynamic.decay}")
     for name, value in (
         ("dynamic_segment_length", dynamic.segment_length),
         ("dynamic_statistics", settings.statistics_segments),
         ("num_draws", settings.num_draws),
     ):
         if value < 1:
-            raise InputError(f"--{name} must be at least 1, got {value}")
+            raise InputError(f"{name} must be at least 1, got {value}")
 
 
 def score_by_method(
@@ -105,7 +105,7 @@ def score_by_method(
     elif settings.method == "mc_dropout":
         if not (config.dropout or config.recurrent_dropout):
             raise InputError(
-                "--method=mc_dropout needs a run with --dropout or --recurrent_dropout, got none"
+                "method=mc_dropout needs a run with dropout, got dropout=0 recurrent_dropout=0"
             )
         draws, seed = settings.num_draws, settings.seed
         nats, count = mc_dropout_nats(
@@ -116,10 +116,10 @@ def score_by_method(
         try:
             tempered = make_tempered_sums(model, config, mesh)
         except InputError as error:
-            raise InputError(f"--method=temperature: {error}") from error
+            raise InputError(f"method=temperature: {error}") from error
         valid = load_run_data(config, Path(workdir), run.codec).valid
         if valid is None:
-            raise InputError("--method=temperature needs a validation split, the run has none")
+            raise InputError("method=temperature needs a validation split, the run has none")
         temperature = fit_temperature(lambda t: tempered(params, valid, t))
         sums = tempered(params, corpus, temperature, report)
         nats, count = sums["nats"], int(sums["num_events"])

@@ -51,7 +51,7 @@ def validate(config: Config) -> None:
             raise InputError(_unknown(name, allowed, value))
     if config.lowercase and "lowercase" not in CODECS[config.codec].options:
         fitting = " or ".join(name for name, each in CODECS.items() if "lowercase" in each.options)
-        raise InputError(f"--lowercase needs --codec={fitting}, got --codec={config.codec}")
+        raise InputError(f"lowercase needs codec={fitting}, got codec={config.codec}")
     _check_unused(config, "cell", {name: _cell_options(name) for name in cells.CELLS})
     _check_unused(config, "format", {name: set(each.options) for name, each in FORMATS.items()})
     named = _named_families(config)
@@ -64,8 +64,8 @@ def validate(config: Config) -> None:
 def _unknown(setting: str, known: Iterable[str], value: str) -> str:
     """What is wrong with a value that no registry has."""
     return (
-        f"--{setting} must be one of {', '.join(known)}, got {value!r}; if a module of your own "
-        "defines it, import that first (--import_module=NAME)"
+        f"{setting} must be one of {', '.join(known)}, got {value!r}; if a module of your own "
+        "defines it, import that first (import_module=NAME)"
     )
 
 
@@ -76,9 +76,7 @@ def _check_unused(config: Config, choice: str, options: Mapping[str, set[str]]) 
         value = getattr(config, name)
         if value != FIELDS[name].default:
             fitting = ", ".join(key for key, names in options.items() if name in names)
-            raise InputError(
-                f"--{name}={value} needs --{choice}={fitting}, got --{choice}={chosen}"
-            )
+            raise InputError(f"{name}={value} needs {choice}={fitting}, got {choice}={chosen}")
 
 
 def _named_families(config: Config) -> dict[str, str]:
@@ -93,7 +91,7 @@ def _named_families(config: Config) -> dict[str, str]:
         field, equals, name = part.partition("=")
         if not equals or not field.strip() or not name.strip():
             raise InputError(
-                f"--distribution must be a family or field=family,field=family, got {text!r}"
+                f"distribution must be a family or field=family,field=family, got {text!r}"
             )
         named[field.strip()] = name.strip()
     return named
@@ -106,7 +104,7 @@ def _choose_family(field: str, event_type: EventType, name: str | None) -> str:
     if name is not None and name not in fitting:
         what = f"{field!r} of an event" if field else "an event"
         raise InputError(
-            f"--distribution={name} does not model what {what} is here ({event_type.kind}); "
+            f"distribution={name} does not model what {what} is here ({event_type.kind}); "
             f"these do: {', '.join(fitting)}"
         )
     return name or fitting[0]
@@ -141,7 +139,7 @@ def build_distribution(config: Config, codec: Codec) -> Distribution:
     if unknown:
         known = ", ".join(fields) if isinstance(types, dict) else "none"
         raise InputError(
-            f"--distribution={config.distribution}: --format={config.format} has the fields "
+            f"distribution={config.distribution}: format={config.format} has the fields "
             f"{known}, got {unknown[0] or config.distribution!r}"
         )
     chosen = {
@@ -162,8 +160,8 @@ def build_distribution(config: Config, codec: Codec) -> Distribution:
         name = "tied_embeddings" if option == "tied" else option
         if getattr(config, name) != FIELDS[name].default:
             raise InputError(
-                f"--{name}={getattr(config, name)} is not a setting of --distribution="
-                f"{config.distribution} with --format={config.format}"
+                f"{name}={getattr(config, name)} is not a setting of distribution="
+                f"{config.distribution} with format={config.format}"
             )
     made = {}
     for field, family in chosen.items():
@@ -191,8 +189,8 @@ def _num_sites(config: Config, codec: Codec) -> int:
     if isinstance(types, dict) or types.kind != "bits" or codec.wraps_end:
         what = "an event with fields" if isinstance(types, dict) else f"an event of {types.kind}"
         raise InputError(
-            f"--cell={config.cell} needs events that are bits (--format=pianoroll) without "
-            f"--model_end, got {what}" + (" with an end" if codec.wraps_end else "")
+            f"cell={config.cell} needs events that are bits (format=pianoroll) without "
+            f"model_end, got {what}" + (" with an end" if codec.wraps_end else "")
         )
     return types.arguments[0]
 
@@ -225,7 +223,7 @@ def build_model(config: Config, codec: Codec) -> Model:
     try:
         layers = [cells.CELLS[c.cell](**options) for _ in range(c.num_layers)]
         if c.zoneout and layers[0].sitewise is not None:
-            raise InputError(f"--zoneout needs a cell that is not sitewise, got --cell={c.cell}")
+            raise InputError(f"zoneout needs a cell that is not sitewise, got cell={c.cell}")
         if c.zoneout:
             layers = [cells.zoneout(layer, c.zoneout) for layer in layers]
         cell = cells.stack(

@@ -25,9 +25,9 @@ def make_workdir(workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--workdir: cannot make {workdir}: {error.strerror}") from error
+        raise InputError(f"workdir: cannot make {workdir}: {error.strerror}") from error
     if not os.access(workdir, os.W_OK):
-        raise InputError(f"--workdir: {workdir} cannot be written to")
+        raise InputError(f"workdir: {workdir} cannot be written to")
 
 
 @contextlib.contextmanager
@@ -49,8 +49,8 @@ def workdir_lock(workdir: Path) -> Iterator[None]:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(
-                    f"--workdir: another process trains in {workdir} already; wait for its end, or "
-                    "give another --workdir"
+                    f"workdir: another process trains in {workdir} already; wait for its end, or "
+                    "give another workdir"
                 ) from error
             except OSError:  # No locks, as on some network drives.
                 pass

