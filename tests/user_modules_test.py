@@ -140,6 +140,17 @@ def test_modules_are_named_in_flag_files_and_in_lists(tmp_path):
     assert names == ["a", "b", "c", "d"]
 
 
+def test_a_format_that_is_refused_is_told_with_its_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    code = "from grnn_jax.data import FORMATS, SequenceCodec, SequenceFormat\n\n"
+    code += "FORMATS['nameless'] = SequenceFormat(SequenceCodec)\n"
+    (tmp_path / "nameless.py").write_text(code)
+    message = r"cannot be imported \(nameless\.py, line 3\): InputError: .* must have a name"
+    with pytest.raises(InputError, match=message):
+        user_modules.import_modules(["nameless"])
+
+
 def test_a_missing_module(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     message = "--import_module=no_such cannot be imported: ModuleNotFoundError: No module named"

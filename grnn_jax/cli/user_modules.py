@@ -62,11 +62,12 @@ def import_modules(names: Sequence[str]) -> None:
 
 
 def _place(error: Exception) -> str:
-    """Where the module failed: the last line of it, or of what it called."""
-    loaders = (__file__, importlib.__file__)
+    """Where the module failed: the last of its own lines that was reached."""
+    importing = (__file__, importlib.__file__)
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in loaders and not frame.filename.startswith("<frozen")
+        if frame.filename not in importing and not frame.filename.startswith("<frozen")
     ]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

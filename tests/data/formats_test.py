@@ -1,3 +1,4 @@
+import json
 import pathlib
 import random
 
@@ -6,6 +7,8 @@ import pytest
 
 from grnn_jax.config import SPLITS
 from grnn_jax.data.formats import codec_from_dict, load_file, load_splits
+from grnn_jax.data.sequences import SequenceCodec, SequenceFormat
+from grnn_jax.data.strokes import StrokesCodec
 from grnn_jax.errors import InputError
 
 
@@ -126,6 +129,24 @@ def test_the_corpora_of_text_are_streams(tmp_path, format, is_stream):
     splits = load_splits(data=path, format=format, valid_fraction=0.2, test_fraction=0.2)
     corpora = [*splits[:3], splits.train.part(2, 7), load_file(path, format, splits.codec)]
     assert [corpus.is_stream for corpus in corpora] == [is_stream] * 5
+
+
+def test_a_format_names_settings_that_there_are():
+    class Odd(SequenceCodec):
+        name = "odd"
+        options = ("levels", "depth")
+
+    with pytest.raises(InputError, match="options of Odd must be settings of Config, got 'depth'"):
+        SequenceFormat(Odd)
+
+
+def test_events_are_json_where_a_format_says_nothing_else():
+    drawing = np.array([[0.5, -1, 0], [2, 0, 1]])
+    codec = StrokesCodec()
+    assert json.loads(json.dumps(codec.decode(codec.encode(drawing, "drawing")))) == {
+        "offset": [[0.5, -1], [2, 0], [0, 0]],
+        "pen": [0, 1, 2],
+    }
 
 
 def test_lowercase(tmp_path):
