@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
-from grnn_jax.model import Carry, Model, token_table_with_start
+from grnn_jax.model import Carry, Model, make_encoder
 from grnn_jax.ops.chunks import scan_chunks
-from grnn_jax.ops.lookup import lookup
+from grnn_jax.recurrence.base import RunOptions, Window
 from grnn_jax.recurrence.dropout import dropout_index
-from grnn_jax.recurrence.tokens import Tokens
 from grnn_jax.recurrence.unroll import run_window
 
 
@@ -100,7 +99,7 @@ def event_statistics(
         after the window.
     """
     events, mask, reset = batch
-    # Narrow integers, as files hold them, could not number the start input's row.
+    # Narrow integers, as files hold them, could not number the start input's row of the table.
     events = jax.tree.map(
         lambda spec, leaf: jnp.asarray(leaf, spec.dtype), model.distribution.event, events
     )
@@ -108,42 +107,32 @@ def event_statistics(
     batch_size, length = mask.shape
     initial = model.initial_state(params, batch_size, conditioning)
     previous, started = shift_right(carry, events, reset)
-    if model.distribution.token_table is not None:
-        table, start_row = token_table_with_start(model.distribution, params)
-        previous = jnp.where(started, previous, start_row)
+    encode = make_encoder(model.distribution, params)
     index = None if key is None else dropout_index(batch_size, length, reset, first_row)
+    options = RunOptions(model.engine, key)
 
-    def chunk(state: PyTree, window: tuple) -> tuple[PyTree, PyTree]:
-        events, previous, started, mask, reset, index = window
-        inputs: Array | Tokens
-        if model.distribution.token_table is not None:
-            inputs = Tokens(previous, table)
-        else:
-            encoded = model.distribution.encode(params["distribution"], previous)
-            inputs = jnp.where(started[..., None], encoded, params["start"])
+    def chunk(state: PyTree, steps: tuple) -> tuple[PyTree, PyTree]:
+        events, previous, started, mask, reset, index = steps
+        inputs = encode(previous, started)
         hidden, state = run_window(
             model.cell,
             params["cell"],
-            inputs,
+            Window(inputs, reset, index),
             state,
-            reset,
             initial.cell_state,
-            model.engine,
-            key,
-            index,
+            options,
         )
         if model.skip_input:
-            encoded = lookup(table, previous) if isinstance(inputs, Tokens) else inputs
-            hidden = jnp.concatenate([hidden, jnp.swapaxes(encoded, 0, 1)], -1)
+            hidden = jnp.concatenate([hidden, jnp.swapaxes(inputs.lookup(), 0, 1)], -1)
         # Time-major to the end: the events are small, and `hidden` is not.
         events = jax.tree.map(lambda array: jnp.swapaxes(array, 0, 1), events)
-        found = read(params["distribution"], hidden, events)
-        return state, jax.tree.map(lambda values: _masked_batch_major(values, mask), found)
+        statistics = read(params["distribution"], hidden, events)
+        return state, jax.tree.map(lambda values: _masked_batch_major(values, mask), statistics)
 
-    window = (events, previous, started, mask, reset, index)
-    state, found = scan_chunks(chunk, carry.cell_state, window, model.chunk_size)
+    steps = (events, previous, started, mask, reset, index)
+    state, statistics = scan_chunks(chunk, carry.cell_state, steps, model.chunk_size)
     last = jax.tree.map(lambda array: array[:, -1], events)
-    return found, model.feed(carry._replace(cell_state=state), last)
+    return statistics, model.feed(carry._replace(cell_state=state), last)
 
 
 def _masked_batch_major(values: Array, mask: Bool[Array, "B T"]) -> Array:

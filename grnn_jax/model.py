@@ -1,7 +1,7 @@
 """cell + distribution (+ conditioning) → `Model`, a tuple of pure functions."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.ops.lookup import lookup
+from grnn_jax.recurrence.inputs import Inputs, projecting_a_table_pays, table_with_start
 
 
 class Carry(NamedTuple):
@@ -26,18 +26,108 @@ class Carry(NamedTuple):
     started: Bool[Array, " B"]
 
 
+class InitParams(Protocol):
+    """Draws the parameters of a model."""
+
+    def __call__(self, key: PRNGKey, /) -> Params:
+        """The parameters.
+
+        Args:
+            key: a typed random key.
+
+        Returns:
+            A dict with "cell", "distribution", "start" (and "conditioning"), float32.
+        """
+        ...
+
+
+class InitialState(Protocol):
+    """Makes the carry of empty sequences."""
+
+    def __call__(
+        self,
+        params: Params,
+        batch_size: int,
+        conditioning: Float[AnyArray, "..."] | None = None,
+    ) -> Carry:
+        """The carry before the first event.
+
+        Args:
+            params: parameters of the model.
+            batch_size: B.
+            conditioning: vectors [B, C] that move the cell's initial state, for a model made with
+                `conditioning_size` C, and for no other.
+
+        Returns:
+            The carry.
+
+        Raises:
+            ValueError: for a conditioning that does not fit the model.
+        """
+        ...
+
+
+Step = Callable[[Carry], tuple[Float[Array, "B H"], Carry]]
+"""carry -> (hidden, carry): enters the carry's last event; `hidden` then parameterises p(next)."""
+
+
+class ModelStep(Protocol):
+    """Enters the last event of every sequence."""
+
+    def __call__(self, params: Params, carry: Carry, /) -> tuple[Float[Array, "B H"], Carry]:
+        """One step of the network.
+
+        Args:
+            params: parameters of the model.
+            carry: its `event` enters the network, the start input where not `started`.
+
+        Returns:
+            hidden [B, H], which parameterises p(next event | all before), and the carry.
+        """
+        ...
+
+
+class MakeStep(Protocol):
+    """Makes the step of a loop."""
+
+    def __call__(self, params: Params, num_events: int = 1) -> Step:
+        """`Model.step` for a loop: what does not depend on the carry is computed once.
+
+        Args:
+            params: parameters of the model.
+            num_events: about how many events the loop runs over, all rows together.
+
+        Returns:
+            The step.
+        """
+        ...
+
+
+class Feed(Protocol):
+    """Makes an event the last one."""
+
+    def __call__(self, carry: Carry, event: PyTree, /) -> Carry:
+        """The carry with `event` as the last event of every sequence.
+
+        Args:
+            carry: a carry.
+            event: arrays [B, ...].
+
+        Returns:
+            The carry; nothing has entered the network yet.
+        """
+        ...
+
+
 class Model(NamedTuple):
     """A generative recurrent network.
 
     Attributes:
-        init: key -> params, with "cell", "distribution", "start" (and "conditioning").
-        initial_state: (params, batch_size, conditioning=None) -> the `Carry` of an empty
-            sequence; `conditioning` [B, C] moves the cell's initial state.
-        step: (params, carry) -> (hidden [B, H], carry): enters the carry's last event;
-            `hidden` then parameterises p(next event | all before).
-        feed: (carry, event [B]) -> carry with `event` as the last one.
-        make_step: (params, num_events=1) -> (carry -> (hidden, carry)), `step` for a loop over
-            about `num_events` events: what does not depend on the carry is computed once.
+        init: see `InitParams`.
+        initial_state: see `InitialState`.
+        step: see `ModelStep`.
+        feed: see `Feed`.
+        make_step: see `MakeStep`.
         cell: the cell.
         distribution: the output distribution.
         engine: how `unroll` runs the cell.
@@ -45,11 +135,11 @@ class Model(NamedTuple):
         skip_input: whether the output layer sees the encoded last event beside the hidden state.
     """
 
-    init: Callable[[PRNGKey], Params]
-    initial_state: Callable[..., Carry]
-    step: Callable[[Params, Carry], tuple[Array, Carry]]
-    feed: Callable[[Carry, PyTree], Carry]
-    make_step: Callable[..., Callable[[Carry], tuple[Array, Carry]]]
+    init: InitParams
+    initial_state: InitialState
+    step: ModelStep
+    feed: Feed
+    make_step: MakeStep
     cell: Cell
     distribution: Distribution
     engine: str = "auto"
@@ -152,27 +242,15 @@ def make_model(
         )
         return Carry(state, event, jnp.zeros((batch_size,), bool))
 
-    def make_step(params: Params, num_events: int = 1) -> Callable[[Carry], tuple[Array, Carry]]:
-        token_table = distribution.token_table
-        if token_table is not None and (token_table(params["distribution"]).shape[0] < num_events):
-            table, start_row = token_table_with_start(distribution, params)
-            rows = cell.project(params["cell"], table)
-
-            def enter(carry: Carry) -> tuple[Array, Callable[[], Array]]:
-                token = jnp.where(carry.started, carry.event, start_row)
-                return lookup(rows, token), lambda: lookup(table, token)
-        else:
-
-            def enter(carry: Carry) -> tuple[Array, Callable[[], Array]]:
-                encoded = distribution.encode(params["distribution"], carry.event)
-                encoded = jnp.where(carry.started[:, None], encoded, params["start"])
-                return cell.project(params["cell"], encoded), lambda: encoded
+    def make_step(params: Params, num_events: int = 1) -> Step:
+        encode = make_encoder(distribution, params, cell=cell, num_events=num_events)
 
         def step(carry: Carry) -> tuple[Array, Carry]:
-            projected, encoded = enter(carry)
+            inputs = encode(carry.event, carry.started)
+            projected = inputs.project(cell, params["cell"])
             state, hidden = cell.step(params["cell"], carry.cell_state, projected)
             if skip_input:
-                hidden = jnp.concatenate([hidden, encoded()], -1)
+                hidden = jnp.concatenate([hidden, inputs.lookup()], -1)
             return hidden, carry._replace(cell_state=state)
 
         return step
@@ -197,10 +275,28 @@ def make_model(
     )
 
 
-def token_table_with_start(
-    distribution: Distribution, params: Params
-) -> tuple[Float[Array, "rows X"], int]:
-    """The encodings of all tokens, with the start input as one more row, and that row's index."""
-    assert distribution.token_table is not None
-    table = distribution.token_table(params["distribution"])
-    return jnp.concatenate([table, params["start"][None]]), table.shape[0]
+def make_encoder(
+    distribution: Distribution, params: Params, *, cell: Cell | None = None, num_events: int = 0
+) -> Callable[[PyTree, Bool[Array, "..."]], Inputs]:
+    """The one answer to "what enters the network": a token's row, an encoding or the start input.
+
+    Args:
+        distribution: says how its events are encoded.
+        params: parameters of the model.
+        cell: where a loop enters one event after another: the cell that they enter.
+        num_events: about how many events the loop enters; the table of tokens is projected once,
+            in front of it, where that is cheaper.
+
+    Returns:
+        Function (events [...], started [...]) -> `Inputs`: the events, and where not `started` the
+        start input, for training, scoring and sampling alike.
+    """
+    output, start = params["distribution"], params["start"]
+    if distribution.token_table is None:
+        encode = distribution.encode
+        return lambda event, started: Inputs(encode(output, event), start=start, started=started)
+    table = distribution.token_table(output)
+    projected = None
+    if cell is not None and projecting_a_table_pays(table.shape[0], True, num_events):
+        projected = cell.project(params["cell"], table_with_start(table, start))
+    return lambda event, started: Inputs(event, table, start, started, projected)

@@ -58,3 +58,26 @@ def scan_chunks(
         )
         outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), outputs, rest)
     return carry, outputs
+
+
+def split_time(window: PyTree, at: int) -> tuple[PyTree, PyTree]:
+    """Time-major arrays [T, ...] as those of the first `at` steps and of the rest."""
+    return (
+        jax.tree.map(lambda array: array[:at], window),
+        jax.tree.map(lambda array: array[at:], window),
+    )
+
+
+def cut_time(window: PyTree, size: int) -> PyTree:
+    """Time-major arrays [T, ...] as [T / size, size, ...], for a scan over chunks of steps."""
+    return jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), window)
+
+
+def join_time(window: PyTree) -> PyTree:
+    """Arrays [chunks, size, ...] as [T, ...]: the inverse of `cut_time`."""
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), window)
+
+
+def concatenate_time(first: PyTree, second: PyTree) -> PyTree:
+    """Two parts of a time-major window, one after the other."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), first, second)

@@ -1,33 +1,122 @@
 """What every engine receives and returns, and the reset of a state."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, PyTree, State
+from grnn_jax.array_types import Array, Bool, Float, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import Cell
+from grnn_jax.recurrence.dropout import DropoutIndex
+from grnn_jax.recurrence.inputs import Inputs
+
+
+class Window(NamedTuple):
+    """What comes from outside at the steps of a window, batch-major [B, T] or time-major [T, B].
+
+    Attributes:
+        inputs: what enters the cell.
+        reset: True where a row restarts before the step; None where none does.
+        dropout_index: what dropout masks are drawn by, always [B, T]; None draws none.
+    """
+
+    inputs: Inputs
+    reset: Bool[Array, "..."] | None = None
+    dropout_index: DropoutIndex | None = None
+
+
+class RunOptions(NamedTuple):
+    """How a window is run.
+
+    Attributes:
+        engine: a name in `engines.ENGINES`, or "auto".
+        key: seeds dropout and zoneout; None is deterministic.
+        axis_name: the axis of a mesh over whose devices the steps are split, or None.
+    """
+
+    engine: str = "auto"
+    key: PRNGKey | None = None
+    axis_name: str | None = None
+
+
+class RunEngine(Protocol):
+    """Runs one cell (not a stack) over a window, time-major."""
+
+    def __call__(
+        self,
+        cell: Cell,
+        params: Params,
+        projected: Any,
+        state: State,
+        reset: Bool[Array, "T B"] | None,
+        initial_state: State,
+        /,
+    ) -> tuple[Float[Array, "T B H"], State]:
+        """The outputs of all steps and the state after the last one.
+
+        Args:
+            cell: the cell.
+            params: its parameters.
+            projected: its projected inputs [T, B, P], or `gates.ProjectedGates`.
+            state: the state before the first step, arrays [B, H].
+            reset: rows that restart from `initial_state` before a step.
+            initial_state: what they restart from.
+
+        Returns:
+            outputs [T, B, H] and the final state.
+        """
+        ...
+
+
+class RunSplitEngine(Protocol):
+    """Runs one cell over steps that are split over the devices of a mesh axis."""
+
+    def __call__(
+        self,
+        cell: Cell,
+        params: Params,
+        projected: Any,
+        state: State,
+        reset: Bool[Array, "T B"] | None,
+        initial_state: State,
+        /,
+        *,
+        axis_name: str | None,
+    ) -> tuple[Float[Array, "T B H"], State]:
+        """The outputs of this device's steps and the state after them; arguments as `RunEngine`.
+
+        Args:
+            cell: the cell.
+            params: its parameters.
+            projected: the projected inputs of this device's steps.
+            state: the state before the first step of all.
+            reset: rows that restart before one of this device's steps.
+            initial_state: what they restart from.
+            axis_name: the axis of the mesh.
+
+        Returns:
+            outputs and final state of this device's steps.
+        """
+        ...
 
 
 class Engine(NamedTuple):
     """How one cell (not a stack) is run over a window.
 
     Attributes:
-        run: (cell, params, projected, state, reset, initial_state) -> (outputs, final_state);
-            `projected` [T, B, P] and `outputs` [T, B, H] are time-major, `reset` is [T, B] or None.
+        run: see `RunEngine`.
         supports: whether the engine can run this cell.
         needs: what it needs of a cell, in words that end "the engine needs a cell …".
-        by_gates: whether `projected` comes gate by gate, as `tokens.Projected`.
-        splits_time: whether `run` takes `axis_name`, the axis of a mesh over whose devices the
-            steps are split.
+        by_gates: whether `projected` comes gate by gate, as `gates.ProjectedGates`.
+        run_split: the same for steps that are split over devices, or None.
     """
 
-    run: Callable[..., tuple[Array, State]]
+    run: RunEngine
     supports: Callable[[Cell], bool]
     needs: str
     by_gates: bool = False
-    splits_time: bool = False
+    run_split: RunSplitEngine | None = None
 
 
 def where_reset(reset: Bool[Array, "... B"], initial: PyTree, state: PyTree) -> PyTree:

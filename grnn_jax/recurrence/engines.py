@@ -26,12 +26,12 @@ ENGINES: dict[str, Engine] = {
     "scan": Engine(scan_engine, lambda cell: True, "of any kind"),
     "fused": Engine(fused_engine, _is_gated, "with gated structure", by_gates=True),
     "fused_recompute": Engine(_recompute, _is_gated, "with gated structure", by_gates=True),
-    "linear": Engine(linear_engine, _is_linear, "with linear structure", splits_time=True),
+    "linear": Engine(linear_engine, _is_linear, "with linear structure", run_split=linear_engine),
     "newton": Engine(
         newton_engine,
         supports_newton,
         f"with gated, elementwise structure and states · head width of at most {BLOCK_LIMIT}",
-        splits_time=True,
+        run_split=newton_engine,
     ),
 }
 """Engines that a flag can name, besides "auto"; a new engine is one file and one line here."""

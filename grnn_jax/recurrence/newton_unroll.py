@@ -4,14 +4,14 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, State
 from grnn_jax.cells.base import Cell
+from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
 from grnn_jax.recurrence.newton import MAX_ITERATIONS, NewtonReport, Settings, newton
-from grnn_jax.recurrence.tokens import Tokens, project_inputs
 
 
 def newton_unroll(
     cell: Cell,
     params: Params,
-    inputs: Float[AnyArray, "B T X"] | Tokens,
+    inputs: Float[AnyArray, "B T X"] | Tokens | Inputs,
     state: State,
     *,
     reset: Bool[AnyArray, "B T"] | None = None,
@@ -24,7 +24,7 @@ def newton_unroll(
     Args:
         cell: a gated cell whose Jacobian has small blocks, not a stack.
         params: its parameters.
-        inputs: x, or `Tokens(indices [B, T], table [V, X])`.
+        inputs: x, or `Tokens(indices [B, T], table [V, X])`, or `Inputs`.
         state: the state before the first step, every array [B, H].
         reset: True where a row restarts from `initial_state` before the step.
         initial_state: what a reset restores; the cell's own initial state by default.
@@ -46,16 +46,11 @@ def newton_unroll(
         raise ValueError(f"max_iterations must be at least 0, got {max_iterations}")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance}")
-    if isinstance(inputs, Tokens):
-        inputs = Tokens(inputs.indices.T, inputs.table)
-        batch_size = inputs.indices.shape[1]
-    else:
-        inputs = jnp.swapaxes(jnp.asarray(inputs), 0, 1)
-        batch_size = inputs.shape[1]
+    inputs = as_inputs(inputs)
     if initial_state is None:
-        initial_state = cell.initial_state(params, batch_size)
+        initial_state = cell.initial_state(params, inputs.shape[0])
     reset = None if reset is None else jnp.asarray(reset).T
     settings = Settings(max_iterations, tolerance)
-    projected = project_inputs(cell, params, inputs)
+    projected = inputs.time_major().project(cell, params)
     outputs, state, report = newton(cell, params, projected, state, reset, initial_state, settings)
     return jnp.swapaxes(outputs, 0, 1), state, report

@@ -7,14 +7,15 @@ from jax.sharding import PartitionSpec as P
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PyTree
 from grnn_jax.cells.base import Cell
-from grnn_jax.recurrence.tokens import Tokens
+from grnn_jax.recurrence.base import RunOptions, Window
+from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
 from grnn_jax.recurrence.unroll import run_window
 
 
 def unroll_sharded(
     cell: Cell,
     params: Params,
-    inputs: Float[AnyArray, "B T X"] | Tokens,
+    inputs: Float[AnyArray, "B T X"] | Tokens | Inputs,
     state: PyTree,
     *,
     mesh: Mesh,
@@ -34,7 +35,8 @@ def unroll_sharded(
     Args:
         cell: a cell or a stack of cells, linear or fit for Newton's method; no dropout.
         params: its parameters.
-        inputs: x, or `Tokens(indices [B, T], table [V, X])`; best split over `axis` already.
+        inputs: x, or `Tokens(indices [B, T], table [V, X])`, or `Inputs`; best split over
+            `axis` already.
         state: the state before the first step, every array [B, ...].
         mesh: the mesh, of automatic axes as `jax.sharding.Mesh` makes them; axes besides `axis`
             compute the same.
@@ -55,7 +57,8 @@ def unroll_sharded(
     """
     if axis not in mesh.shape:
         raise ValueError(f"axis must be one of the mesh's {list(mesh.shape)}, got {axis!r}")
-    batch_size, length = (inputs.indices if isinstance(inputs, Tokens) else inputs).shape[:2]
+    inputs = as_inputs(inputs)
+    batch_size, length = inputs.shape
     if length % mesh.shape[axis]:
         raise ValueError(
             f"inputs must have a number of steps that the {mesh.shape[axis]} devices of axis "
@@ -65,22 +68,25 @@ def unroll_sharded(
         raise ValueError(f"reset must have shape {(batch_size, length)}, got {reset.shape}")
     if initial_state is None:
         initial_state = cell.initial_state(params, batch_size)
+    options = RunOptions(engine, axis_name=axis)
 
-    def piece(params, inputs, state, reset, initial_state) -> tuple[Array, PyTree]:
-        outputs, state = run_window(
-            cell, params, inputs, state, reset, initial_state, engine, None, None, axis
-        )
+    def piece(
+        params: Params, window: Window, state: PyTree, initial_state: PyTree
+    ) -> tuple[Array, PyTree]:
+        outputs, state = run_window(cell, params, window, state, initial_state, options)
         return jnp.swapaxes(outputs, 0, 1), jax.tree.map(lambda array: array[None], state)
 
     split = P(None, axis)
-    split_inputs = Tokens._make((split, P())) if isinstance(inputs, Tokens) else split
+    window = Window(inputs, None if reset is None else jnp.asarray(reset))
+    whole = jax.tree.map(lambda _: P(), inputs)
+    split_inputs = whole.with_steps(*jax.tree.map(lambda _: split, inputs.steps()))
+    split_window = Window(split_inputs, jax.tree.map(lambda _: split, window.reset))
     run = jax.shard_map(
         piece,
         mesh=mesh,
-        in_specs=(P(), split_inputs, P(), split, P()),
+        in_specs=(P(), split_window, P(), P()),
         out_specs=(split, P(axis)),
         check_vma=False,
     )
-    reset = None if reset is None else jnp.asarray(reset)
-    outputs, states = run(params, inputs, state, reset, initial_state)
+    outputs, states = run(params, window, state, initial_state)
     return outputs, jax.tree.map(lambda array: array[-1], states)

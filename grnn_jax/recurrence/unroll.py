@@ -8,16 +8,11 @@ from grnn_jax.cells.base import Cell
 from grnn_jax.cells.sitewise import fold_sites, unfold_sites
 from grnn_jax.cells.stack import apply_layer_norm, drop_recurrent_kernel
 from grnn_jax.ops.chunks import scan_chunks
-from grnn_jax.recurrence.dropout import DropoutIndex, dropout, dropout_index
+from grnn_jax.recurrence.base import Engine, RunOptions, Window
+from grnn_jax.recurrence.dropout import dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
-from grnn_jax.recurrence.tokens import (
-    Projected,
-    Tokens,
-    lookup_inputs,
-    project_gates,
-    project_inputs,
-    split_projected,
-)
+from grnn_jax.recurrence.gates import ProjectedGates, project_gates, split_projected
+from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
 
 PERTURB_FOLD = 2
 """What a layer's cell draws is folded from its key by this number, its other masks by a split."""
@@ -26,7 +21,7 @@ PERTURB_FOLD = 2
 def unroll(
     cell: Cell,
     params: Params,
-    inputs: Float[AnyArray, "B T X"] | Tokens,
+    inputs: Float[AnyArray, "B T X"] | Tokens | Inputs,
     state: PyTree,
     *,
     reset: Bool[AnyArray, "..."] | None = None,
@@ -45,7 +40,8 @@ def unroll(
     Args:
         cell: a cell or a stack of cells.
         params: its parameters.
-        inputs: x, or `Tokens(indices [B, T], table [V, X])`.
+        inputs: x, or `Tokens(indices [B, T], table [V, X])`, or `Inputs`, which may add to what
+            they are projected to.
         state: the state before the first step, every array [B, ...].
         reset: True where a row restarts from `initial_state` before the step.
         initial_state: what a reset restores; the cell's own initial state by default.
@@ -67,151 +63,156 @@ def unroll(
         ValueError: for an unknown engine, one that cannot run this cell, or shapes that do
             not fit.
     """
-    batch_size, length = (inputs.indices if isinstance(inputs, Tokens) else inputs).shape[:2]
+    inputs = as_inputs(inputs)
+    batch_size, length = inputs.shape
     if reset is not None and reset.shape != (batch_size, length):
         raise ValueError(f"reset must have shape {(batch_size, length)}, got {reset.shape}")
     if initial_state is None:
         initial_state = cell.initial_state(params, batch_size)
     reset = None if reset is None else jnp.asarray(reset)
-    table = inputs.table if isinstance(inputs, Tokens) else None
-    values = jnp.asarray(inputs.indices if isinstance(inputs, Tokens) else inputs)
     index = None if key is None else dropout_index(batch_size, length, reset)
+    options = RunOptions(engine, key)
 
-    def run(state: PyTree, window: tuple) -> tuple[PyTree, Array]:
-        values, reset, index = window
-        inputs = values if table is None else Tokens(values, table)
-        outputs, state = run_window(
-            cell, params, inputs, state, reset, initial_state, engine, key, index
-        )
+    def run(state: PyTree, steps: tuple) -> tuple[PyTree, Array]:
+        of_inputs, reset, index = steps
+        window = Window(inputs.with_steps(*of_inputs), reset, index)
+        outputs, state = run_window(cell, params, window, state, initial_state, options)
         return state, jnp.swapaxes(outputs, 0, 1)
 
-    state, outputs = scan_chunks(run, state, (values, reset, index), chunk_size)
+    state, outputs = scan_chunks(run, state, (inputs.steps(), reset, index), chunk_size)
     return outputs, state
 
 
 def run_window(
     cell: Cell,
     params: Params,
-    inputs: Float[Array, "B T X"] | Tokens,
+    window: Window,
     state: PyTree,
-    reset: Bool[Array, "B T"] | None,
     initial_state: PyTree,
-    engine: str,
-    key: PRNGKey | None,
-    index: DropoutIndex | None,
-    axis_name: str | None = None,
+    options: RunOptions,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
-    """One window, or one chunk of it, through all layers; arguments as `unroll`.
+    """One window, or one chunk of it, through all layers.
 
-    The outputs stay time-major, as the engines made them, for whoever does not mind. `axis_name`
-    is the axis of a mesh over whose devices the steps are split; outputs and state are then those
-    of this device's steps.
+    Args:
+        cell: a cell or a stack of cells.
+        params: its parameters.
+        window: what comes at each step, batch-major.
+        state: the state before the first step.
+        initial_state: what a reset restores.
+        options: how it is run; with `axis_name`, outputs and state are those of this device's
+            steps.
+
+    Returns:
+        outputs, which stay time-major, as the engines made them, for whoever does not mind, and
+        the state after the last step.
     """
-    entering: Array | Tokens
-    if isinstance(inputs, Tokens):
-        entering = Tokens(inputs.indices.T, inputs.table)
-    else:
-        entering = jnp.swapaxes(inputs, 0, 1)
-    reset = None if reset is None else reset.T
+    reset = None if window.reset is None else window.reset.T
+    window = window._replace(inputs=window.inputs.time_major(), reset=reset)
     if cell.layered is None:
-        return _run_layer(
-            cell,
-            params,
-            entering,
-            state,
-            reset,
-            initial_state,
-            engine,
-            axis_name,
-            key,
-            index,
-        )
+        return _run_layer(cell, params, window, state, initial_state, options)
 
     layered = cell.layered
     final_state: list[PyTree] = []
     hidden = passed = jnp.zeros(())
-    layer_key = None
     for number, layer in enumerate(layered.cells):
         layer_params = params[f"layer_{number}"]
-        if key is not None:
-            layer_key = jax.random.fold_in(key, number)
+        layer_options = options
+        if options.key is not None:
+            layer_key = jax.random.fold_in(options.key, number)
             mask_key, kernel_key = jax.random.split(layer_key)
+            layer_options = options._replace(key=jax.random.fold_in(layer_key, PERTURB_FOLD))
             if layered.recurrent_dropout:
                 rate = layered.recurrent_dropout
                 layer_params = drop_recurrent_kernel(kernel_key, layer_params, rate)
         outputs, layer_state = _run_layer(
-            layer,
-            layer_params,
-            entering,
-            state[number],
-            reset,
-            initial_state[number],
-            engine,
-            axis_name,
-            None if layer_key is None else jax.random.fold_in(layer_key, PERTURB_FOLD),
-            index,
+            layer, layer_params, window, state[number], initial_state[number], layer_options
         )
         final_state.append(layer_state)
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
         passed = apply_layer_norm(params, number, hidden) if layered.layer_norm else hidden
-        if index is not None and layered.dropout:
+        if window.dropout_index is not None and layered.dropout:
             per_step = layered.dropout_per == "step"
-            events = index.of_steps() if per_step else index.of_sequences()
+            events = (
+                window.dropout_index.of_steps() if per_step else window.dropout_index.of_sequences()
+            )
             passed = dropout(mask_key, passed, layered.dropout, events)
-        entering = passed
+        window = window._replace(inputs=Inputs(passed))
     return passed, tuple(final_state)
 
 
 def _run_layer(
     cell: Cell,
     params: Params,
-    inputs: Float[Array, "T B X"] | Tokens,
+    window: Window,
     state: PyTree,
-    reset: Bool[Array, "T B"] | None,
     initial_state: PyTree,
-    engine: str,
-    axis_name: str | None,
-    key: PRNGKey | None,
-    index: DropoutIndex | None,
+    options: RunOptions,
 ) -> tuple[Float[Array, "T B H"], PyTree]:
     """One layer over a time-major window; of a sitewise cell the inner one, its sites as rows."""
     if cell.sitewise is not None:
-        inner, num_sites, features = cell.sitewise
-        rows = features(params, lookup_inputs(inputs))
-        rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
-        state, initial_state = fold_sites((state, initial_state), num_sites)
-        reset = None if reset is None else jnp.repeat(reset, num_sites, axis=1)
-        if index is not None:
-            index = index.of_sites(num_sites)
-        results = _run_layer(
-            inner, params, rows, state, reset, initial_state, engine, axis_name, key, index
-        )
-        return unfold_sites(results, num_sites)
-    if engine == "auto":
-        if axis_name is None:
-            engine = explain_engine(cell).engine
-        else:
-            engine = "newton" if cell.linear is None else "linear"
-    if (inputs.indices if isinstance(inputs, Tokens) else inputs).shape[0] == 0:
-        engine = "scan"  # No step, nothing to save.
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
-    if axis_name is not None and not ENGINES[engine].splits_time:
-        splitting = [name for name, engine in ENGINES.items() if engine.splits_time]
-        raise ValueError(f"engine must be one of {splitting} on split steps, got {engine!r}")
-    if not ENGINES[engine].supports(cell):
-        able = [n for n in supported_engines(cell) if axis_name is None or ENGINES[n].splits_time]
+        return _run_sites(cell, params, window, state, initial_state, options)
+    engine = _choose_engine(cell, window, options)
+    projected = _project(cell, params, window, options, by_gates=engine.by_gates)
+    arguments = cell, params, projected, state, window.reset, initial_state
+    if options.axis_name is None or engine.run_split is None:
+        return engine.run(*arguments)
+    return engine.run_split(*arguments, axis_name=options.axis_name)
+
+
+def _run_sites(
+    cell: Cell,
+    params: Params,
+    window: Window,
+    state: PyTree,
+    initial_state: PyTree,
+    options: RunOptions,
+) -> tuple[Float[Array, "T B H"], PyTree]:
+    """A sitewise cell: the cell of one site on [T, B·N] rows."""
+    assert cell.sitewise is not None
+    num_sites = cell.sitewise.num_sites
+    reset, index = window.reset, window.dropout_index
+    window = Window(
+        window.inputs.of_sites(cell, params),
+        None if reset is None else jnp.repeat(reset, num_sites, axis=1),
+        None if index is None else index.of_sites(num_sites),
+    )
+    state, initial_state = fold_sites((state, initial_state), num_sites)
+    results = _run_layer(cell.sitewise.cell, params, window, state, initial_state, options)
+    return unfold_sites(results, num_sites)
+
+
+def _choose_engine(cell: Cell, window: Window, options: RunOptions) -> Engine:
+    """The engine that was asked for, if it can run this layer; raises ValueError if not."""
+    name, axis_name = options.engine, options.axis_name
+    if name == "auto" and axis_name is None:
+        name = explain_engine(cell).engine
+    elif name == "auto":
+        name = "newton" if cell.linear is None else "linear"
+    if window.inputs.shape[0] == 0:
+        name = "scan"  # No step, nothing to save.
+    if name not in ENGINES:
+        raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {name!r}")
+    engine = ENGINES[name]
+    allowed = [other for other in ENGINES if axis_name is None or ENGINES[other].run_split]
+    if name not in allowed and window.inputs.shape[0]:
+        raise ValueError(f"engine must be one of {allowed} on split steps, got {name!r}")
+    if not engine.supports(cell):
+        able = [other for other in supported_engines(cell) if other in allowed]
         raise ValueError(
-            f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by "
+            f"engine {name!r} needs a cell {engine.needs}; this one can be run by "
             f"{', '.join(able) or 'none'}"
         )
-    by_gates = ENGINES[engine].by_gates
-    projected: Array | Projected
-    if key is not None and index is not None and cell.perturb is not None:
-        projected = cell.perturb(key, project_inputs(cell, params, inputs), index.of_steps())
-        projected = split_projected(cell, projected) if by_gates else projected
-    else:
-        project = project_gates if by_gates else project_inputs
-        projected = project(cell, params, inputs)
-    split = {} if axis_name is None else {"axis_name": axis_name}
-    return ENGINES[engine].run(cell, params, projected, state, reset, initial_state, **split)
+    return engine
+
+
+def _project(
+    cell: Cell, params: Params, window: Window, options: RunOptions, *, by_gates: bool
+) -> Float[Array, "T B P"] | ProjectedGates:
+    """The projected inputs as the engine reads them, with what training draws."""
+    if options.key is None or window.dropout_index is None or cell.perturb is None:
+        if by_gates:
+            return project_gates(cell, params, window.inputs)
+        return window.inputs.project(cell, params)
+    projected = window.inputs.project(cell, params)
+    projected = cell.perturb(options.key, projected, window.dropout_index.of_steps())
+    return split_projected(cell, projected) if by_gates else projected

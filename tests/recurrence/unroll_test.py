@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grnn_jax import Tokens, cells, explain_engine, unroll
-from grnn_jax.recurrence import fused as fused_lib
+from grnn_jax.ops import lookup as lookup_lib
+from grnn_jax.recurrence import fused_backward as fused_lib
+from grnn_jax.recurrence import gates as gates_lib
 from grnn_jax.recurrence import supported_engines
-from grnn_jax.recurrence import tokens as tokens_lib
 
 
 def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_size=None):
@@ -329,7 +330,8 @@ def test_large_and_small_tables_have_one_gradient(monkeypatch):
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 512, (8, 64)))
 
     def gradient(limit):
-        monkeypatch.setattr(tokens_lib, "ONE_HOT_LIMIT", limit)
+        for module in (lookup_lib, gates_lib):
+            monkeypatch.setattr(module, "ONE_HOT_LIMIT", limit)
 
         def loss(table):
             outputs, _ = unroll(cell, params, Tokens(tokens, table), state, engine="fused")
