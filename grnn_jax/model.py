@@ -175,13 +175,19 @@ def make_model(
         The model.
 
     Raises:
-        ValueError: for a negative conditioning_size, or a distribution that reads sites beside a
-            cell that is not shared over them.
+        ValueError: for a negative conditioning_size, a distribution with a token_table and without
+            num_tokens, or a distribution that reads sites beside a cell that is not shared over
+            them.
 
     Reference: A. Graves, "Generating sequences with recurrent neural networks", 2013.
     """
     if conditioning_size < 0:
         raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")
+    if (distribution.token_table is None) != (distribution.num_tokens is None):
+        raise ValueError(
+            "a distribution must have both token_table and num_tokens, or neither, got "
+            f"num_tokens={distribution.num_tokens} for {distribution.name}"
+        )
     last = cell if cell.layered is None else cell.layered.cells[-1]
     num_sites = 0 if last.sitewise is None else last.sitewise.num_sites
     if distribution.num_sites not in (0, num_sites):

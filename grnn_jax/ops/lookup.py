@@ -1,5 +1,7 @@
 """Rows of a table, with a gradient that suits the table's size."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -16,7 +18,7 @@ def lookup(table: Float[Array, "V X"], indices: Int[Array, "..."]) -> Float[Arra
 
 
 @lookup.defjvp
-def _lookup_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _lookup_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     table, indices = primals
     d_table, _ = tangents
     if indices.size * table.shape[0] <= ONE_HOT_LIMIT:

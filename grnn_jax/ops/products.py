@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,13 +50,17 @@ def _dense_gates(dtype: DType, inputs: Array, kernels: tuple[Array, ...]) -> tup
     )
 
 
-def _dense_gates_forward(dtype: DType, inputs: Array, kernels: tuple[Array, ...]) -> tuple:
+def _dense_gates_forward(
+    dtype: DType, inputs: Array, kernels: tuple[Array, ...]
+) -> tuple[Any, ...]:
     # The empty array carries the dtype of the inputs' gradient.
     residuals = inputs.astype(dtype), kernels, jnp.zeros((0,), inputs.dtype)
     return _dense_gates(dtype, inputs, kernels), residuals
 
 
-def _dense_gates_backward(dtype: DType, residuals: tuple, d_outputs: tuple[Array, ...]) -> tuple:
+def _dense_gates_backward(
+    dtype: DType, residuals: tuple[Any, ...], d_outputs: tuple[Array, ...]
+) -> tuple[Any, ...]:
     inputs, kernels, like = residuals
     accumulate = jnp.promote_types(dtype, jnp.float32)
     narrow = [d_output.astype(dtype) for d_output in d_outputs]
@@ -97,7 +102,8 @@ def transposed(matrix: Float[Array, "X Y"]) -> Float[Array, "Y X"]:
         middle = matrix.shape[0] // 2
         return jnp.concatenate([matrix[:middle].T, matrix[middle:].T], axis=1)
 
-    return jax.lax.platform_dependent(matrix, cpu=copied, default=jnp.transpose)
+    transpose: Array = jax.lax.platform_dependent(matrix, cpu=copied, default=jnp.transpose)
+    return transpose
 
 
 def heads_einsum(subscripts: str, left: Array, right: Array) -> Array:
@@ -114,7 +120,8 @@ def heads_einsum(subscripts: str, left: Array, right: Array) -> Array:
         return narrow(left, right)
     # XLA's CPU backend has no batched product of bfloat16 accumulated in float32 (jax 0.12);
     # the operands are rounded already, so the widened product is the same.
-    return jax.lax.platform_dependent(left, right, cpu=widened, default=narrow)
+    product: Array = jax.lax.platform_dependent(left, right, cpu=widened, default=narrow)
+    return product
 
 
 def recurrent_product(

@@ -31,7 +31,8 @@ def neighbour_kernel(
         classes = distance[..., None] % period == np.arange(period)
         classes &= (distance[..., None] < 0) | (not below)
         seen = np.concatenate([seen, classes], -1)
-    return seen.reshape(num_sites, -1).astype(np.float32)
+    kernel: np.ndarray = seen.reshape(num_sites, -1).astype(np.float32)
+    return kernel
 
 
 def see_neighbours(

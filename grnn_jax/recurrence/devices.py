@@ -4,6 +4,7 @@ Device d holds the d-th piece of consecutive steps. Without an axis name, all st
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def scan_over_devices(
         lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(run, entering)
     )
 
-    def turn(carry: tuple, device: Array) -> tuple[tuple, None]:
+    def turn(carry: tuple[Any, ...], device: Array) -> tuple[tuple[Any, ...], None]:
         entering, outputs = carry
         mine = device == index
         left, ours = jax.lax.cond(mine, run, lambda entering: blank, entering)

@@ -8,6 +8,7 @@ benchmarks/RESULTS.md).
 """
 
 import functools
+from typing import Any
 
 import jax
 
@@ -102,7 +103,7 @@ def _forward(
 ) -> tuple[Outputs, Residuals]:
     """The outputs, and what the backward pass reads."""
 
-    def step(state: State, inputs: tuple[PyTree, Array | None]) -> tuple[State, tuple]:
+    def step(state: State, inputs: tuple[PyTree, Array | None]) -> tuple[State, tuple[Any, ...]]:
         sequence_t, reset_t = inputs
         projected = sequence_t if plan.by_chunk else read_gates(plan, params.shared, sequence_t)
         before = state if reset_t is None else where_reset(reset_t, initial_state, state)
@@ -110,7 +111,7 @@ def _forward(
         state = pointwise(plan, params.weights, entering, before)
         return state, (state, keep(plan, entering))
 
-    def chunk(state: State, window: tuple[PyTree, Array | None]) -> tuple[State, tuple]:
+    def chunk(state: State, window: tuple[PyTree, Array | None]) -> tuple[State, tuple[Any, ...]]:
         sequence, reset = window
         return jax.lax.scan(step, state, (read_gates(plan, params.shared, sequence), reset))
 

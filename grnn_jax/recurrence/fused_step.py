@@ -63,7 +63,10 @@ class Entering(NamedTuple):
 
 def read_gates(plan: FusedPlan, shared: PyTree, sequence: PyTree) -> Gates:
     """The projected inputs x_t, of one step or of a chunk of steps."""
-    return sequence if plan.read is None else plan.read(shared, sequence)
+    if plan.read is not None:
+        return plan.read(shared, sequence)
+    gates: Gates = sequence
+    return gates
 
 
 def multiply(
@@ -75,7 +78,8 @@ def multiply(
     gates = recurrent_product(kernel, hidden, plan.gated.num_gates, plan.gated.dtype)
     # Without the barrier XLA fuses the split of the product into the elementwise step, which then
     # reads slices of one array and is not vectorised (see `gates.Gates`).
-    return jax.lax.optimization_barrier(gates)
+    apart: Gates = jax.lax.optimization_barrier(gates)
+    return apart
 
 
 def enter(plan: FusedPlan, projected: Gates, recurrent: Gates) -> Entering:
@@ -99,13 +103,14 @@ def keep(plan: FusedPlan, entering: Entering) -> PyTree:
 def complete(plan: FusedPlan, kept: PyTree, shared: PyTree, sequence: PyTree) -> Entering:
     """The inverse of `keep`, at one step."""
     if not plan.reads_projected_again:
-        return kept
+        entering: Entering = kept
+        return entering
     sums, recurrent = kept
     additive = plan.gated.num_additive
+    # Where all gates are additive the sums are all that is read.
     others = additive < plan.gated.num_inputs
-    return Entering(
-        sums, read_gates(plan, shared, sequence)[additive:] if others else (), recurrent
-    )
+    projected = read_gates(plan, shared, sequence)[additive:] if others else ()
+    return Entering(sums, projected, recurrent)
 
 
 def pointwise(plan: FusedPlan, weights: PyTree, entering: Entering, state: State) -> State:

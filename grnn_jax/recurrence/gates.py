@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def split_projected(cell: Cell, projected: Float[Array, "T B P"]) -> ProjectedGa
     return ProjectedGates(None, None, jax.lax.optimization_barrier(gates))
 
 
-def gather_gates(shared: _GatheredTables, sequence: tuple) -> Gates:
+def gather_gates(shared: _GatheredTables, sequence: tuple[Any, ...]) -> Gates:
     """Rows of one table for each gate, and the parts of an addend."""
     indices, segment = sequence
     gates = tuple(lookup(table, indices) for table in shared.tables)
@@ -97,10 +97,10 @@ def gather_gates(shared: _GatheredTables, sequence: tuple) -> Gates:
 
 
 @functools.lru_cache(maxsize=64)
-def _project_and_add(project: Callable[[tuple, Array], Gates]) -> ReadGates:
+def _project_and_add(project: Callable[[tuple[Any, ...], Array], Gates]) -> ReadGates:
     """Reads products with U, and adds; one function for each cell, as the engine caches by it."""
 
-    def read(shared: tuple, sequence: tuple) -> Gates:
+    def read(shared: tuple[Any, ...], sequence: tuple[Any, ...]) -> Gates:
         (kernels, row), (vectors, by_step) = shared, sequence
         return _add(_add(project(kernels, vectors), row), by_step)
 

@@ -1,6 +1,6 @@
 """What enters a cell: rows of a table or vectors, and what is added to their projection."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ class Inputs(NamedTuple):
         """The same with T and B exchanged: indices move at no cost, vectors by one copy."""
         return self.with_steps(*jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), self.steps()))
 
-    def steps(self) -> tuple:
+    def steps(self) -> tuple[Any, ...]:
         """What differs from step to step: arrays [B, T, ...], which can be cut in time."""
         return self.values, self.started, self.addend.step, self.addend.segment
 

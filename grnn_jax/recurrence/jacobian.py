@@ -6,6 +6,7 @@ below counts the blocks, B·heads.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,8 +88,8 @@ def step_jacobian(
     arguments = recurrent, before
     still = jax.tree.map(jnp.zeros_like, arguments)
 
-    def along(tangents: tuple) -> Float[Array, "T K B H"]:
-        def function(recurrent: tuple, state: State) -> State:
+    def along(tangents: tuple[Any, ...]) -> Float[Array, "T K B H"]:
+        def function(recurrent: tuple[Any, ...], state: State) -> State:
             return gated.pointwise(weights, gates, recurrent, state)
 
         return jnp.stack(jax.jvp(function, arguments, tangents)[1], 1)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,10 +62,12 @@ def linear_engine(
 
 
 @functools.lru_cache(maxsize=64)
-def _states(linear: Linear, method: str, axis_name: str | None) -> Callable:
+def _states(linear: Linear, method: str, axis_name: str | None) -> Callable[..., Array]:
     """The function from projected inputs to all states that carries its own gradient."""
 
-    def coefficients(params, projected, fresh, reset) -> tuple[Array, Array]:
+    def coefficients(
+        params: Params, projected: Array, fresh: Array, reset: Array | None
+    ) -> tuple[Array, Array]:
         decay, update = linear.coefficients(params, projected)
         if reset is None:
             return decay, update
@@ -73,20 +76,24 @@ def _states(linear: Linear, method: str, axis_name: str | None) -> Callable:
         return jnp.where(restarts, 0, decay), update
 
     @jax.custom_vjp
-    def run(params, projected, state, fresh, reset):
+    def run(
+        params: Params, projected: Array, state: Array, fresh: Array, reset: Array | None
+    ) -> Array:
         decay, update = coefficients(params, projected, fresh, reset)
         return linear_scan(decay, update, state, method=method, axis_name=axis_name)
 
-    def forward(params, projected, state, fresh, reset):
+    def forward(
+        params: Params, projected: Array, state: Array, fresh: Array, reset: Array | None
+    ) -> tuple[Array, tuple[Any, ...]]:
         states = run(params, projected, state, fresh, reset)
         return states, (params, projected, state, fresh, reset, states)
 
-    def backward(residuals, d_states):
+    def backward(residuals: tuple[Any, ...], d_states: Array) -> tuple[Any, ...]:
         params, projected, state, fresh, reset, states = residuals
         # Without the barrier XLA finds the forward pass's values, and keeps them all.
         projected = jax.lax.optimization_barrier(projected)
 
-        def restarted(params, projected, fresh):
+        def restarted(params: Params, projected: Array, fresh: Array) -> tuple[Array, Array]:
             return coefficients(params, projected, fresh, reset)
 
         (decay, update), pullback = jax.vjp(restarted, params, projected, fresh)

@@ -1,7 +1,6 @@
 """First-order linear recurrences s_t = a_t s_{t-1} + b_t, in time or in O(log T) depth."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -138,6 +137,10 @@ def linear_scan_gradient(
     return _scan_backward(plan, (decay, states, initial), d_states)
 
 
+_Maps = tuple[Array, Array]
+"""Affine maps s -> a s + b, as their a and b."""
+
+
 class _Plan(NamedTuple):
     """How a scan is run, as the arguments of `linear_scan`; `blocks`: decays are matrices."""
 
@@ -182,7 +185,10 @@ def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> A
 def _scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
     if plan.method == "sequential":
         run = functools.partial(_sequential, plan, decay, update)
-        return scan_over_devices(run, initial, reverse=plan.reverse, axis_name=plan.axis_name)
+        states: Array = scan_over_devices(
+            run, initial, reverse=plan.reverse, axis_name=plan.axis_name
+        )
+        return states
     inside, totals = (_whole if plan.method == "parallel" else _chunks)(plan, decay, update)
     if plan.axis_name is not None:
         initial = _entering_device(plan, totals, initial)
@@ -193,12 +199,16 @@ def _scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
     return states.swapaxes(0, 1).reshape(-1, *initial.shape)[: decay.shape[0]]
 
 
-def _scan_forward(plan: _Plan, decay: Array, update: Array, initial: Array) -> tuple[Array, tuple]:
+def _scan_forward(
+    plan: _Plan, decay: Array, update: Array, initial: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
     states = _scan(plan, decay, update, initial)
     return states, (decay, states, initial)
 
 
-def _scan_backward(plan: _Plan, residuals: tuple, d_states: Array) -> tuple:
+def _scan_backward(
+    plan: _Plan, residuals: tuple[Array, Array, Array], d_states: Array
+) -> tuple[Array, Array, Array]:
     decay, states, initial = residuals
     back = plan.reversed()
     following = shift(
@@ -221,7 +231,7 @@ def _apply(plan: _Plan, decay: Array, state: Array) -> Array:
     return (decay * state[..., None, :, :]).sum(-2) if plan.blocks else decay * state
 
 
-def _compose(plan: _Plan, first: tuple, second: tuple) -> tuple:
+def _compose(plan: _Plan, first: _Maps, second: _Maps) -> _Maps:
     """The affine map `second` after `first`."""
     if plan.blocks:
         product = (second[0][..., :, :, None, :] * first[0][..., None, :, :, :]).sum(-3)
@@ -249,20 +259,21 @@ def _sequential(plan: _Plan, decay: Array, update: Array, initial: Array) -> tup
     return jax.lax.scan(step, initial, (decay, update), reverse=plan.reverse)
 
 
-def _prefixes(plan: _Plan, maps: tuple) -> tuple:
+def _prefixes(plan: _Plan, maps: _Maps) -> _Maps:
     """The affine maps from the beginning to each place."""
-    combine: Callable = functools.partial(_compose, plan)
-    return jax.lax.associative_scan(combine, maps, reverse=plan.reverse)
+    combine = functools.partial(_compose, plan)
+    prefixes: _Maps = jax.lax.associative_scan(combine, maps, reverse=plan.reverse)
+    return prefixes
 
 
-def _whole(plan: _Plan, decay: Array, update: Array) -> tuple[tuple, tuple]:
+def _whole(plan: _Plan, decay: Array, update: Array) -> tuple[_Maps, _Maps]:
     """One chunk of all steps: its prefixes [T, 1, ...], and its total [1, ...]."""
     prefixes = _prefixes(plan, (decay, update))
-    inside = tuple(array[:, None] for array in prefixes)
-    return inside, tuple(array[plan.last] for array in inside)
+    inside = prefixes[0][:, None], prefixes[1][:, None]
+    return inside, (inside[0][plan.last], inside[1][plan.last])
 
 
-def _chunks(plan: _Plan, decay: Array, update: Array) -> tuple[tuple, tuple]:
+def _chunks(plan: _Plan, decay: Array, update: Array) -> tuple[_Maps, _Maps]:
     """Prefixes inside of chunks [chunk, count, ...], and the total of each chunk [count, ...]."""
     length, chunk_size = decay.shape[0], plan.chunk_size
     assert chunk_size is not None
@@ -276,7 +287,7 @@ def _chunks(plan: _Plan, decay: Array, update: Array) -> tuple[tuple, tuple]:
     def cut(array: Array) -> Array:
         return array.reshape(count, chunk_size, *array.shape[1:]).swapaxes(0, 1)
 
-    def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
+    def step(carry: _Maps, inputs: _Maps) -> tuple[_Maps, _Maps]:
         carry = _compose(plan, carry, inputs)
         return carry, carry
 
@@ -286,7 +297,7 @@ def _chunks(plan: _Plan, decay: Array, update: Array) -> tuple[tuple, tuple]:
     return inside, totals
 
 
-def _entering_device(plan: _Plan, totals: tuple, initial: Array) -> Array:
+def _entering_device(plan: _Plan, totals: _Maps, initial: Array) -> Array:
     """The state that enters this device's steps, from the product of every device's maps."""
     mine = tuple(array[plan.last] for array in _prefixes(plan, totals))
     decays, updates = jax.lax.all_gather(mine, plan.axis_name)

@@ -7,12 +7,12 @@ steps can be computed at once; what does not converge is computed step by step.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Float, Int, Params, State
+from grnn_jax.array_types import Array, Bool, Float, Int, Params, PyTree, State
 from grnn_jax.cells.base import Cell, Gated
 from grnn_jax.recurrence.base import where_reset
 from grnn_jax.recurrence.devices import is_first_device, scan_over_devices, shift
@@ -155,7 +155,7 @@ def newton(
 
 
 @functools.lru_cache(maxsize=64)
-def _solver(gated: Gated, settings: Settings) -> Callable:
+def _solver(gated: Gated, settings: Settings) -> Callable[..., tuple[State, NewtonReport]]:
     """The function of one cell that carries its own gradient."""
     axis_name = settings.axis_name
     scan = functools.partial(block_linear_scan, axis_name=axis_name)
@@ -167,7 +167,13 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
         )
         return before if reset is None else where_reset(reset, initial_state, before)
 
-    def jacobian(kernel, weights, projected, before, reset) -> Float[Array, "T N N U"]:
+    def jacobian(
+        kernel: Array | None,
+        weights: PyTree,
+        projected: Array,
+        before: State,
+        reset: Array | None,
+    ) -> Float[Array, "T N N U"]:
         blocks = step_jacobian(gated, kernel, weights, projected, before)
         if reset is None:
             return blocks
@@ -175,7 +181,14 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
         return jnp.where(restarts[:, None, None], 0, blocks)
 
     @jax.custom_vjp
-    def solve(kernel, weights, projected, state, initial_state, reset):
+    def solve(
+        kernel: Array | None,
+        weights: PyTree,
+        projected: Array,
+        state: State,
+        initial_state: State,
+        reset: Array | None,
+    ) -> tuple[State, NewtonReport]:
         length, (batch_size, hidden_size) = projected.shape[0], state[0].shape
         num_states, num_blocks = len(state), number_of_blocks(gated, hidden_size)
 
@@ -189,11 +202,12 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
             size = (jnp.abs(residual) / jnp.maximum(1, jnp.abs(states))).max((0, 1))
             return residual, size if axis_name is None else _largest(size, axis_name)
 
-        def unfinished(carry: tuple) -> Array:
+        def unfinished(carry: tuple[Any, ...]) -> Array:
             _, _, size, _, number = carry
-            return (number < settings.max_iterations) & ~(size <= tolerance).all()
+            more: Array = (number < settings.max_iterations) & ~(size <= tolerance).all()
+            return more
 
-        def iterate(carry: tuple) -> tuple:
+        def iterate(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             states, residual, size, iterations, number = carry
             before = in_front(
                 from_blocks(states, num_states, num_blocks), state, initial_state, reset
@@ -220,7 +234,7 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
         done = (size <= tolerance).reshape(batch_size, num_blocks)
 
         def step_by_step(solved: State) -> State:
-            def step(state: State, inputs: tuple) -> tuple[State, State]:
+            def step(state: State, inputs: tuple[Any, ...]) -> tuple[State, State]:
                 projected_t, reset_t = inputs
                 if reset_t is not None:
                     state = where_reset(reset_t, initial_state, state)
@@ -245,12 +259,11 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
         )
         return states, report
 
-    def forward(kernel, weights, projected, state, initial_state, reset):
-        states, report = solve(kernel, weights, projected, state, initial_state, reset)
-        residuals = (kernel, weights, projected, state, initial_state, reset, states)
-        return (states, report), residuals
+    def forward(*arguments: Any) -> tuple[tuple[State, NewtonReport], tuple[Any, ...]]:
+        states, report = solve(*arguments)
+        return (states, report), (*arguments, states)
 
-    def backward(residuals, cotangents):
+    def backward(residuals: tuple[Any, ...], cotangents: tuple[State, Any]) -> tuple[Any, ...]:
         kernel, weights, projected, state, initial_state, reset, states = residuals
         d_states, _ = cotangents
         num_blocks = number_of_blocks(gated, state[0].shape[1])
@@ -260,7 +273,7 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
         following = shift(blocks, zeros, reverse=True, axis_name=axis_name)
         total = _checked_reverse_scan(settings, following, to_blocks(d_states, num_blocks))
 
-        def step(kernel, weights, projected, before):
+        def step(kernel: Array | None, weights: PyTree, projected: Array, before: State) -> State:
             return gated_step(gated, kernel, weights, projected, before)
 
         _, pullback = jax.vjp(step, kernel, weights, projected, before)
@@ -284,7 +297,8 @@ def _solver(gated: Gated, settings: Settings) -> Callable:
 
 def _largest(values: Array, axis_name: str) -> Array:
     """The largest over devices, NaN where one is NaN."""
-    return jax.lax.all_gather(values, axis_name).max(0)
+    largest: Array = jax.lax.all_gather(values, axis_name).max(0)
+    return largest
 
 
 def _checked_reverse_scan(
@@ -311,4 +325,5 @@ def _checked_reverse_scan(
     def step_by_step(total: Array) -> Array:
         return jnp.where(fine, total, scan(matrices, update, method="sequential"))
 
-    return jax.lax.cond(fine.all(), lambda total: total, step_by_step, total)
+    checked: Array = jax.lax.cond(fine.all(), lambda total: total, step_by_step, total)
+    return checked

@@ -1,5 +1,7 @@
 """The reference engine: `lax.scan` over the cell's step, differentiated by JAX."""
 
+from typing import Any
+
 import jax
 
 from grnn_jax.array_types import Array, Bool, Float, Params, State
@@ -22,7 +24,7 @@ def scan_engine(
     Works under every JAX transformation: jvp, vjp, vmap, and their compositions.
     """
 
-    def step(state: State, inputs: tuple) -> tuple[State, Array]:
+    def step(state: State, inputs: tuple[Any, ...]) -> tuple[State, Array]:
         projected_t, reset_t = inputs
         if reset_t is not None:
             state = where_reset(reset_t, initial_state, state)

@@ -1,5 +1,7 @@
 """`unroll`: one signature for every engine, for single cells and stacks."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -73,7 +75,7 @@ def unroll(
     index = None if key is None else dropout_index(batch_size, length, reset)
     options = RunOptions(engine, key)
 
-    def run(state: PyTree, steps: tuple) -> tuple[PyTree, Array]:
+    def run(state: PyTree, steps: tuple[Any, ...]) -> tuple[PyTree, Array]:
         of_inputs, reset, index = steps
         window = Window(inputs.with_steps(*of_inputs), reset, index)
         outputs, state = run_window(cell, params, window, state, initial_state, options)
@@ -178,7 +180,8 @@ def _run_sites(
     )
     state, initial_state = fold_sites((state, initial_state), num_sites)
     results = _run_layer(cell.sitewise.cell, params, window, state, initial_state, options)
-    return unfold_sites(results, num_sites)
+    outputs, state = unfold_sites(results, num_sites)
+    return outputs, state
 
 
 def _choose_engine(cell: Cell, window: Window, options: RunOptions) -> Engine:
