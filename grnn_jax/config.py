@@ -226,15 +226,15 @@ def differences(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
     Returns:
         Name of each setting that differs and matters, with the saved and the asked value.
     """
-    found = {}
+    changed = {}
     for name, field in FIELDS.items():
         old, new = getattr(saved, name), getattr(asked, name)
         may_change = field.metadata["may_change"]
         if name == "num_steps" and saved.schedule == "cosine":
             may_change = False
         if old != new and not may_change:
-            found[name] = (old, new)
-    return found
+            changed[name] = (old, new)
+    return changed
 
 
 def rename(setting: str, value: str) -> str:

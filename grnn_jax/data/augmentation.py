@@ -103,4 +103,4 @@ def make_augmentation(codec: Codec, corpus: Corpus, *, transpose: int) -> Augmen
         return None
     if codec.num_pitches is not None:
         return Transposition(corpus, transpose, codec.num_pitches)
-    raise InputError(f"transpose={transpose} needs format=pianoroll or voices")
+    raise InputError(f"transpose={transpose} needs a format of music, got events of {codec.name}")
