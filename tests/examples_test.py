@@ -1,22 +1,35 @@
-"""The lines after >>> in docstrings run, and what is public has some."""
+"""The lines after >>> in docstrings run; what is public has some."""
 
 import ast
 import doctest
 import importlib
 import shutil
+import types
 from pathlib import Path
 
 import pytest
 
 import grnn_jax
+from grnn_jax import cells, distributions, sampling
 
 PACKAGE = Path(grnn_jax.__file__).parent
 OLD_RUN = Path(__file__).parent / "old_runs" / "text"
-MODULES = {
-    str(path.relative_to(PACKAGE)): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if ">>>" in path.read_text()
-}
+DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef)
+
+
+def find_examples():
+    """The docstrings with examples, read from the sources: their files, lines and texts."""
+    examples = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = ast.get_docstring(node) if isinstance(node, DEFINITIONS) else None
+            if text and ">>>" in text:
+                name = f"{path.relative_to(PACKAGE)}::{getattr(node, 'name', 'module')}"
+                examples[name] = path, getattr(node, "lineno", 1), text
+    return examples
+
+
+EXAMPLES = find_examples()
 
 
 @pytest.fixture(scope="module")
@@ -29,30 +42,26 @@ def folder(tmp_path_factory):
     return folder
 
 
-def examples(path):
-    """The docstrings of a file that have examples, read from its text: wrapped functions too."""
-    name = ".".join(["grnn_jax", *path.relative_to(PACKAGE).with_suffix("").parts])
-    module = importlib.import_module(name.removesuffix(".__init__"))
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    for node in ast.walk(ast.parse(path.read_text())):
-        text = ast.get_docstring(node) if isinstance(node, kinds) else None
-        if text and ">>>" in text:
-            title, line = getattr(node, "name", "module"), getattr(node, "lineno", 1)
-            yield doctest.DocTestParser().get_doctest(
-                text, dict(vars(module)), f"{name}.{title}", str(path), line
-            )
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_file_run(name, folder, monkeypatch, capsys):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
+    path, line, text = EXAMPLES[name]
+    module = ".".join(["grnn_jax", *path.relative_to(PACKAGE).with_suffix("").parts])
+    names = dict(vars(importlib.import_module(module.removesuffix(".__init__"))))
+    example = doctest.DocTestParser().get_doctest(text, names, name, str(path), line)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    for example in examples(MODULES[name]):
-        runner.run(example)
+    runner.run(example)
     assert not runner.failures, capsys.readouterr().out
     assert runner.tries
 
 
-@pytest.mark.parametrize("name", ["evaluate", "load", "train"])
-def test_what_is_public_has_an_example(name):
-    assert ">>>" in getattr(grnn_jax, name).__doc__
+def test_every_public_function_has_an_example():
+    exported = [
+        getattr(package, name)
+        for package in (cells, distributions, sampling)
+        for name in package.__all__
+    ]
+    functions = [each for each in exported if isinstance(each, types.FunctionType)]
+    functions += [grnn_jax.unroll, grnn_jax.evaluate, grnn_jax.load, grnn_jax.train]
+    assert len(functions) > 70
+    assert not [each.__name__ for each in functions if ">>>" not in (each.__doc__ or "")]

@@ -40,6 +40,19 @@ def coupled_lstm(
         ValueError: for sizes that do not fit.
 
     Reference: K. Greff et al., "LSTM: a search space odyssey", IEEE TNNLS 28, 2017 (CIFG).
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.coupled_lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 3·H·(X + H + 1), three quarters of an LSTM
+        96
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 2)
     """
 
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:

@@ -44,6 +44,17 @@ def diagonal_cell(
 
     Raises:
         ValueError: if hidden_size is not positive.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import cells
+        >>> cell = cells.diagonal_cell(
+        ...     hidden_size=4, num_gates=1, num_states=1, bias=lambda: jnp.zeros(4),
+        ...     pointwise=lambda weights, x, v, state: (jnp.tanh(x[0] + v[0]),),
+        ... )
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> {name: params[name].shape for name in sorted(params)}
+        {'bias': (4,), 'input_kernel': (3, 4), 'recurrent_weight_0': (4,)}
     """
     names = tuple(f"recurrent_weight_{gate}" for gate in range(num_gates))
 

@@ -35,6 +35,16 @@ def diagonal_gru(
 
     Reference: F. Danieli et al., "ParaRNN: unlocking parallel training of nonlinear RNNs for large
     language models", 2025.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.diagonal_gru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 3·H·(X + 2) + H
+        64
+        >>> "newton" in grnn_jax.supported_engines(cell)  # the Jacobian is one number a unit
+        True
     """
     return diagonal_cell(
         hidden_size=hidden_size,

@@ -40,6 +40,16 @@ def diagonal_lstm(
 
     Reference: F. Danieli et al., "ParaRNN: unlocking parallel training of nonlinear RNNs for large
     language models", 2025 (its cell has coupled gates and peepholes; this one is the plain LSTM).
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.diagonal_lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 4·H·(X + 2)
+        80
+        >>> "newton" in grnn_jax.supported_engines(cell)  # the Jacobian is one small block a unit
+        True
     """
     return diagonal_cell(
         hidden_size=hidden_size,

@@ -40,6 +40,20 @@ def elman(
         ValueError: for an unknown activation or sizes that do not fit.
 
     Reference: J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.elman(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # H·(X + H + 1)
+        32
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> outer = inputs @ params["input_kernel"] + params["bias"]  # V h is 0 at first
+        >>> bool(jax.numpy.allclose(output, jax.numpy.tanh(outer), atol=1e-5))
+        True
     """
     return gated_cell(
         hidden_size=hidden_size,

@@ -66,6 +66,21 @@ def gated_cell(
     Raises:
         ValueError: if a size is not positive, num_heads does not divide hidden_size, or
             num_additive is more than the number of recurrent gates.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import cells
+        >>> def update_gate(weights, projected, recurrent, state):
+        ...     z, n = (x + v for x, v in zip(projected, recurrent))
+        ...     z = jax.nn.sigmoid(z)
+        ...     return (z * state[0] + (1 - z) * jnp.tanh(n),)
+        >>> cell = cells.gated_cell(
+        ...     hidden_size=4, num_heads=1, num_gates=2, num_states=1,
+        ...     pointwise=update_gate, bias=lambda: jnp.zeros(8),
+        ... )
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> {name: params[name].shape for name in sorted(params)}
+        {'bias': (8,), 'input_kernel': (3, 8), 'recurrent_kernel': (1, 4, 8)}
     """
     if hidden_size < 1:
         raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")

@@ -40,6 +40,19 @@ def gru(
 
     Reference: K. Cho et al., "Learning phrase representations using RNN encoder-decoder for
     statistical machine translation", EMNLP 2014.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.gru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 3·H·(X + H + 1) + H
+        100
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 1)
     """
     return gated_cell(
         hidden_size=hidden_size,

@@ -39,6 +39,19 @@ def ind_rnn(
 
     Reference: S. Li et al., "Independently recurrent neural network (IndRNN): building a longer
     and deeper RNN", CVPR 2018.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.ind_rnn(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # H·(X + 2)
+        20
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 1)
     """
     return diagonal_cell(
         hidden_size=hidden_size,

@@ -44,6 +44,19 @@ def layer_norm_gru(
         ValueError: for sizes that do not fit.
 
     Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.layer_norm_gru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 3·H·(X + H + 3) + H
+        124
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 1)
     """
 
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:

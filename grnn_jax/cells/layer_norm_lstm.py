@@ -51,6 +51,20 @@ def layer_norm_lstm(
         ValueError: for sizes that do not fit.
 
     Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.layer_norm_lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 4·H·(X + H + 3) + 2·H
+        168
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> scaled = cell.project(params, 100 * inputs)  # the layer norm takes the scale away
+        >>> bool(jax.numpy.allclose(scaled, cell.project(params, inputs), atol=1e-2))
+        True
     """
 
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:

@@ -40,6 +40,18 @@ def linear_cell(
 
     Raises:
         ValueError: if hidden_size is not positive.
+
+    Example:
+        >>> import grnn_jax, jax, jax.numpy as jnp
+        >>> from grnn_jax import cells
+        >>> def leaky(params, gate, update):
+        ...     decay = jax.nn.sigmoid(gate)
+        ...     return decay, (1 - decay) * update
+        >>> cell = cells.linear_cell(
+        ...     hidden_size=4, num_gates=2, coefficients=leaky, bias=lambda: jnp.zeros(8)
+        ... )
+        >>> grnn_jax.explain_engine(cell).engine
+        'linear'
     """
     if hidden_size < 1:
         raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")

@@ -52,6 +52,19 @@ def lru(
 
     Reference: A. Orvieto et al., "Resurrecting recurrent neural networks for long sequences",
     ICML 2023.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.lru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # H·(2·H + 3·X + 3)
+        80
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.dtype.name, state[0].dtype.name
+        ('float32', 'complex64')
     """
     if hidden_size < 1:
         raise ValueError(f"hidden_size must be at least 1, got {hidden_size}")

@@ -43,6 +43,19 @@ def lstm(
 
     Reference: S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9,
     1997; F. A. Gers et al., "Learning to forget", Neural Computation 12, 2000.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 4·H·(X + H + 1)
+        128
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)  # the state is (h, c), the output h
+        ((2, 4), 2)
     """
     return gated_cell(
         hidden_size=hidden_size,

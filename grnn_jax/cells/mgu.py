@@ -41,6 +41,19 @@ def mgu(
 
     Reference: G.-B. Zhou et al., "Minimal gated unit for recurrent neural networks", International
     Journal of Automation and Computing 13, 2016.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.mgu(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 2·H·(X + H + 1) + H
+        68
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 1)
     """
 
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:

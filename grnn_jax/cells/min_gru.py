@@ -33,6 +33,16 @@ def min_gru(
         ValueError: if hidden_size is not positive.
 
     Reference: L. Feng et al., "Were RNNs all we needed?", 2024.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.min_gru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 2·H·(X + 1)
+        32
+        >>> grnn_jax.explain_engine(cell).engine  # all steps at once
+        'linear'
     """
 
     def coefficients(params: Params, update_gate: Array, candidate: Array) -> tuple[Array, Array]:

@@ -38,6 +38,19 @@ def min_lstm(
         ValueError: if hidden_size is not positive.
 
     Reference: L. Feng et al., "Were RNNs all we needed?", 2024.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.min_lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 3·H·(X + 1)
+        48
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)  # h alone: the output is the state
+        ((2, 4), 1)
     """
 
     def coefficients(

@@ -43,6 +43,16 @@ def mogrifier_lstm(
         ValueError: for sizes that do not fit, or a negative num_rounds.
 
     Reference: G. Melis, T. Kočiský, P. Blunsom, "Mogrifier LSTM", ICLR 2020.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.mogrifier_lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 4·H·(X + H + 1) + 5·X·H
+        188
+        >>> grnn_jax.supported_engines(cell)  # the input is modulated inside the loop
+        ('scan',)
     """
     if num_rounds < 0:
         raise ValueError(f"num_rounds must not be negative, got {num_rounds}")

@@ -24,6 +24,15 @@ def multiplicative(cell: Cell, dtype: DType = jnp.float32) -> Cell:
         The cell; its state is that of `cell`.
 
     Reference: I. Sutskever et al., "Generating text with recurrent neural networks", ICML 2011.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.multiplicative(cells.gru(4))
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> plain = cells.gru(4).init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params) - cells.count_parameters(plain)  # H·(X + H)
+        28
     """
     width = cell.hidden_size
 

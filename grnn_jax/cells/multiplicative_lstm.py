@@ -38,6 +38,19 @@ def multiplicative_lstm(
         ValueError: if hidden_size is not positive.
 
     Reference: B. Krause et al., "Multiplicative LSTM for sequence modelling", 2016.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.multiplicative_lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # H·(5·X + 5·H + 4)
+        156
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 2)
     """
     cell = lstm(
         hidden_size,

@@ -31,6 +31,19 @@ def multiplicative_rnn(
 
     Reference: I. Sutskever, J. Martens, G. Hinton, "Generating text with recurrent neural
     networks", ICML 2011.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.multiplicative_rnn(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # H·(2·X + 2·H + 1)
+        60
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 1)
     """
     cell = elman(hidden_size, learned_initial_state=learned_initial_state, dtype=dtype)
     return multiplicative(cell, dtype)

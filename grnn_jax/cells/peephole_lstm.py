@@ -44,6 +44,21 @@ def peephole_lstm(
 
     Reference: F. A. Gers, J. Schmidhuber, "Recurrent nets that time and count", IJCNN 2000;
     A. Graves, "Generating sequences with recurrent neural networks", 2013.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.peephole_lstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 4·H·(X + H + 1) + 3·H
+        140
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> before = cell.initial_state(params, 2)
+        >>> _, plain = cells.lstm(4).step(params, before, cell.project(params, inputs))
+        >>> bool(jax.numpy.allclose(output, plain, atol=1e-5))  # while all p are 0
+        True
     """
 
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:

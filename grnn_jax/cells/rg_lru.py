@@ -41,6 +41,19 @@ def rg_lru(
 
     Reference: S. De et al., "Griffin: mixing gated linear recurrences with local attention for
     efficient language models", 2024.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.rg_lru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 3·H·(X + 1) + H
+        52
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, len(state)
+        ((2, 4), 1)
     """
 
     def coefficients(

@@ -62,6 +62,20 @@ def sitewise(
 
     Reference: D. D. Johnson, "Generating polyphonic music using tied parallel networks",
     EvoMUSART 2017.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> small, large = (cells.sitewise(cells.gru(2), n, input_window=3) for n in (12, 88))
+        >>> small.hidden_size, large.hidden_size  # N·D
+        (24, 176)
+        >>> params = small.init(jax.random.key(0), 12)
+        >>> cells.count_parameters(params)  # those of one site, which has 2·3 + 1 + 12 inputs
+        134
+        >>> bits = jax.numpy.zeros((1, 88)).at[0, 60].set(1)  # one note, anywhere
+        >>> state = large.initial_state(params, 1)
+        >>> large.step(params, state, large.project(params, bits))[1].shape
+        (1, 176)
     """
     for name, value, least in (
         ("num_sites", num_sites, 1),
@@ -155,6 +169,13 @@ def sitewise_lstm(
     """One LSTM for all sites, hidden_size / num_sites units each; see `sitewise` and `lstm`.
 
     With one site it is the LSTM itself, for inputs of more than one number.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.sitewise_lstm(24, num_sites=12)
+        >>> cell.sitewise.cell.hidden_size, cell.sitewise.num_sites
+        (2, 12)
     """
     return sitewise(
         lstm(
@@ -182,6 +203,13 @@ def sitewise_gru(
     """One GRU for all sites, hidden_size / num_sites units each; see `sitewise` and `gru`.
 
     With one site it is the GRU itself, for inputs of more than one number.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.sitewise_gru(24, num_sites=12)
+        >>> cell.sitewise.cell.hidden_size, cell.sitewise.num_sites
+        (2, 12)
     """
     return sitewise(
         gru(

@@ -51,6 +51,19 @@ def slstm(
         ValueError: for sizes that do not fit.
 
     Reference: M. Beck et al., "xLSTM: extended long short-term memory", NeurIPS 2024.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.slstm(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> cells.count_parameters(params)  # 4·H·(X + H + 1)
+        128
+        >>> inputs = jax.numpy.full((2, 3), 1e4)  # exponential gates that do not overflow
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> bool(jax.numpy.isfinite(output).all()), len(state)
+        (True, 4)
     """
 
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:

@@ -51,6 +51,19 @@ def stack(
     Raises:
         ValueError: if there is no cell, a rate lies outside [0, 1), residual layers differ in
             width, or recurrent dropout is asked of a cell without a recurrent kernel.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell = cells.stack([cells.lstm(4), cells.gru(4)], residual=True, layer_norm=True)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> sorted(params)
+        ['layer_0', 'layer_1', 'norm_0', 'norm_1']
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> output.shape, [len(layer) for layer in state]
+        ((2, 4), [2, 1])
     """
     cells = tuple(cells)
     if not cells:

@@ -36,6 +36,19 @@ def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
 
     Reference: D. Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden
     activations", ICLR 2017.
+
+    Example:
+        >>> import jax
+        >>> from grnn_jax import cells
+        >>> cell, plain = cells.zoneout(cells.gru(4), 0.25), cells.gru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 3))  # [B, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> state, output = cell.step(params, state, cell.project(params, inputs))
+        >>> before = plain.initial_state(params, 2)  # zeros, of which a quarter is kept
+        >>> _, new = plain.step(params, before, plain.project(params, inputs))
+        >>> bool(jax.numpy.allclose(output, 0.75 * new, atol=1e-5))
+        True
     """
     if cell.layered is not None:
         raise ValueError("cell must be a single layer, got a stack; wrap each of its cells")

@@ -25,6 +25,18 @@ def bernoulli(size: int, *, mean: float = 0.5, dtype: DType = jnp.float32) -> Di
 
     Raises:
         ValueError: for a size below 1, or a mean that is not inside (0, 1).
+
+    Example:
+        >>> import itertools
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.bernoulli(3)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> events = jnp.array(list(itertools.product((0, 1), repeat=3)), jnp.uint8)
+        >>> hidden = jnp.ones((8, 4))
+        >>> nats = jax.jit(family.log_prob)(params, hidden, events)
+        >>> float(jnp.exp(nats).sum().round(3))  # over all events
+        1.0
     """
     bias = initial_bias(size, mean)
 

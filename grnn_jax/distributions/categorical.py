@@ -51,6 +51,16 @@ def categorical(
 
     Reference: O. Press, L. Wolf, "Using the output embedding to improve language models",
     EACL 2017.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.categorical(5)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> hidden = jnp.ones((5, 4))
+        >>> nats = jax.jit(family.log_prob)(params, hidden, jnp.arange(5))
+        >>> float(jnp.exp(nats).sum().round(3))  # over all events
+        1.0
     """
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")

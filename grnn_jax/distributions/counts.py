@@ -48,6 +48,16 @@ def poisson(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distr
         ValueError: for a size below 1, or a mean that is not positive or not of length D.
 
     Reference: C. Loader, "Fast and accurate computation of binomial probabilities", 2000.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.poisson(1, mean=3.0)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> x = jnp.arange(200)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((200, 4)), x[:, None])
+        >>> float(jnp.exp(nats).sum().round(3))
+        1.0
     """
     return _counts("poisson", size, mean, dtype, overdispersed=False, zero_inflated=False)
 
@@ -62,6 +72,16 @@ def negative_binomial(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32
     everything else are those of `poisson`.
 
     Reference: J. M. Hilbe, "Negative binomial regression", 2nd edition, 2011.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.negative_binomial(1)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> x = jnp.arange(200)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((200, 4)), x[:, None])
+        >>> float(jnp.exp(nats).sum().round(3))
+        1.0
     """
     return _counts("negative_binomial", size, mean, dtype, overdispersed=True, zero_inflated=False)
 
@@ -77,6 +97,16 @@ def zero_inflated_poisson(
 
     Reference: D. Lambert, "Zero-inflated Poisson regression, with an application to defects in
     manufacturing", Technometrics 34, 1992.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.zero_inflated_poisson(1, mean=3.0)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> x = jnp.arange(200)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((200, 4)), x[:, None])
+        >>> float(jnp.exp(nats).sum().round(3))
+        1.0
     """
     return _counts(
         "zero_inflated_poisson", size, mean, dtype, overdispersed=False, zero_inflated=True
@@ -86,7 +116,18 @@ def zero_inflated_poisson(
 def zero_inflated_negative_binomial(
     size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32
 ) -> Distribution:
-    """As `zero_inflated_poisson`, with `negative_binomial` in place of the Poisson."""
+    """As `zero_inflated_poisson`, with `negative_binomial` in place of the Poisson.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.zero_inflated_negative_binomial(1)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> x = jnp.arange(200)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((200, 4)), x[:, None])
+        >>> float(jnp.exp(nats).sum().round(3))
+        1.0
+    """
     return _counts(
         "zero_inflated_negative_binomial", size, mean, dtype, overdispersed=True, zero_inflated=True
     )

@@ -32,6 +32,16 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
 
     Raises:
         ValueError: for a distribution whose sequences end already.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.with_end(distributions.categorical(3))
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> event = {"event": jnp.array([0, 1, 2, 0]), "end": jnp.arange(4) == 3}
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((4, 4)), event)
+        >>> float(jnp.exp(nats).sum().round(3)), family.name
+        (1.0, 'with_end(categorical)')
     """
     inner = distribution
     if inner.is_end is not None:

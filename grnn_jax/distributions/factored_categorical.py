@@ -48,6 +48,17 @@ def factored_categorical(
 
     Reference: Y. Bengio, S. Bengio, "Modeling high-dimensional discrete data with multi-layer
     neural networks", NeurIPS 1999.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.factored_categorical((2, 3), num_units=8)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> events = jnp.array([[a, b] for a in range(2) for b in range(3)])
+        >>> hidden = jnp.ones((6, 4))
+        >>> nats = jax.jit(family.log_prob)(params, hidden, events)
+        >>> float(jnp.exp(nats).sum().round(3))  # over all events
+        1.0
     """
     sizes = tuple(sizes)
     if not sizes or min(sizes) < 1:

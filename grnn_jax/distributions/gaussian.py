@@ -64,6 +64,16 @@ def gaussian(
 
     Reference: P. M. Williams, "Using neural networks to model conditional multivariate
     densities", Neural Computation 8, 1996.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.gaussian(1, shift=[2.0], scale=[0.5])
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> x = jnp.linspace(-40, 40, 8001)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((8001, 4)), x[:, None])
+        >>> float((jnp.exp(nats) * 0.01).sum().round(2))  # the integral of the density
+        1.0
     """
     affine = affine_layer(size, covariance, min_scale)
 

@@ -55,6 +55,16 @@ def gaussian_mixture(
     References: C. M. Bishop, "Mixture density networks", 1994. A. Graves, "Generating sequences
     with recurrent neural networks", 2013. D. Ha, D. Eck, "A neural representation of sketch
     drawings", ICLR 2018.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.gaussian_mixture(1, num_components=2)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> x = jnp.linspace(-40, 40, 8001)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((8001, 4)), x[:, None])
+        >>> float((jnp.exp(nats) * 0.01).sum().round(2))  # the integral of the density
+        1.0
     """
     affine = affine_layer(size, covariance, min_scale)
     K = num_components

@@ -50,6 +50,16 @@ def logistic_mixture(
         ValueError: for an argument outside its range.
 
     Reference: T. Salimans, A. Karpathy, X. Chen, D. P. Kingma, "PixelCNN++", ICLR 2017.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.logistic_mixture(16, num_components=2)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> hidden = jnp.ones((16, 4))
+        >>> nats = jax.jit(family.log_prob)(params, hidden, jnp.arange(16))
+        >>> float(jnp.exp(nats).sum().round(3))  # over all events
+        1.0
     """
     if num_levels not in [2**n for n in range(1, 17)]:
         raise ValueError(f"num_levels must be a power of two from 2 to 65536, got {num_levels}")

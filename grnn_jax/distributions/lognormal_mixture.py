@@ -57,6 +57,19 @@ def lognormal_mixture(
 
     Reference: O. Shchur, M. Biloš, S. Günnemann, "Intensity-free learning of temporal point
     processes", ICLR 2020.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.lognormal_mixture(num_components=2)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> hidden, censored = jnp.ones((2, 4)), jnp.array([False, True])
+        >>> event = {"wait": jnp.array([0.7, 0.7]), "censored": censored}
+        >>> log_prob = jax.jit(family.log_prob)
+        >>> density, survival = jnp.exp(log_prob(params, hidden, event))
+        >>> _, later = jnp.exp(log_prob(params, hidden, event | {"wait": jnp.array([0.7, 0.71])}))
+        >>> abs((survival - later) / 0.01 - density).item() < 0.02  # f = -dS/dt
+        True
     """
     if num_components < 1:
         raise ValueError(f"num_components must be at least 1, got {num_components}")

@@ -48,6 +48,18 @@ def nade(
     References: H. Larochelle, I. Murray, "The neural autoregressive distribution estimator",
     AISTATS 2011; N. Boulanger-Lewandowski et al., "Modeling temporal dependencies in
     high-dimensional sequences", ICML 2012 (there with a sigmoid in place of tanh).
+
+    Example:
+        >>> import itertools
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.nade(3, nade_hidden_size=8)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> events = jnp.array(list(itertools.product((0, 1), repeat=3)), jnp.uint8)
+        >>> hidden = jnp.ones((8, 4))
+        >>> nats = jax.jit(family.log_prob)(params, hidden, events)
+        >>> float(jnp.exp(nats).sum().round(3))  # over all events
+        1.0
     """
     initial = initial_bias(size, mean)
     if nade_hidden_size < 1:

@@ -52,6 +52,18 @@ def pen(
 
     References: A. Graves, "Generating sequences with recurrent neural networks", 2013. D. Ha,
     D. Eck, "A neural representation of sketch drawings", ICLR 2018.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.pen(num_components=2)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> keys = jax.random.split(jax.random.key(1), 6)
+        >>> event = jax.jit(family.sample)(keys, params, jnp.ones((6, 4)))
+        >>> event["offset"].shape, event["pen"].shape
+        ((6, 2), (6,))
+        >>> bool((event["offset"][family.is_end(event)] == 0).all())
+        True
     """
     if not 0 < scale < math.inf:
         raise ValueError(f"scale must be positive and finite, got {scale}")

@@ -48,6 +48,17 @@ def product(
 
     Raises:
         ValueError: for no fields, or a name in `present` that is not a field after the first.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> fields = {"step": distributions.categorical(2), "leap": distributions.categorical(3)}
+        >>> family = distributions.product(fields)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> event = {"step": jnp.arange(6) // 3, "leap": jnp.arange(6) % 3}
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((6, 4)), event)
+        >>> float(jnp.exp(nats).sum().round(3)), family.name
+        (1.0, 'product(step=categorical, leap=categorical)')
     """
     fields, present = dict(fields), dict(present or {})
     names = list(fields)

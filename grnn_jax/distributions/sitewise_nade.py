@@ -61,6 +61,17 @@ def sitewise_nade(
     References: D. D. Johnson, "Generating polyphonic music using tied parallel networks",
     EvoMUSART 2017; H. Larochelle, I. Murray, "The neural autoregressive distribution estimator",
     AISTATS 2011.
+
+    Example:
+        >>> import itertools
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.sitewise_nade(3, nade_hidden_size=8)
+        >>> params = family.init(jax.random.key(0), 6)
+        >>> events = jnp.array(list(itertools.product((0, 1), repeat=3)), jnp.uint8)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((8, 6)), events)  # two units a site
+        >>> float(jnp.exp(nats).sum().round(3))  # over all events
+        1.0
     """
     initial = initial_bias(size, mean)
     if nade_hidden_size < 1:

@@ -47,6 +47,16 @@ def mixture_of_softmaxes(
 
     Reference: Z. Yang et al., "Breaking the softmax bottleneck: a high-rank RNN language
     model", ICLR 2018.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.mixture_of_softmaxes(5, num_components=2)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> hidden = jnp.ones((5, 4))
+        >>> nats = jax.jit(family.log_prob)(params, hidden, jnp.arange(5))
+        >>> float(jnp.exp(nats).sum().round(3))  # over all events
+        1.0
     """
     if num_components < 1:
         raise ValueError(f"num_components must be at least 1, got {num_components}")

@@ -42,6 +42,16 @@ def standardize(
 
     Raises:
         ValueError: for a shift or scale of another length, or not finite, or a scale <= 0.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> z = distributions.gaussian(2)
+        >>> x = distributions.standardize(z, 2, shift=[1.0, -1.0], scale=[10.0, 0.1])
+        >>> params, hidden = x.init(jax.random.key(0), 4), jnp.ones(4)
+        >>> jnp.allclose(x.log_prob(params, hidden, x.mode(params, hidden)),
+        ...              z.log_prob(params, hidden, z.mode(params, hidden)), atol=1e-4).item()
+        True
     """
     shifts = _vector("shift", shift, size, 0.0)
     scales = _vector("scale", scale, size, 1.0)

@@ -61,6 +61,16 @@ def student_t(
 
     Reference: K. L. Lange, R. J. A. Little, J. M. G. Taylor, "Robust statistical modeling using
     the t distribution", JASA 84, 1989.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> family = distributions.student_t(1)
+        >>> params = family.init(jax.random.key(0), 4)
+        >>> x = jnp.linspace(-40, 40, 8001)
+        >>> nats = jax.jit(family.log_prob)(params, jnp.ones((8001, 4)), x[:, None])
+        >>> float((jnp.exp(nats) * 0.01).sum().round(2))  # the integral of the density
+        1.0
     """
     affine = affine_layer(size, covariance, min_scale)
     joint = size if covariance == "full" else 1  # elements that share a ν

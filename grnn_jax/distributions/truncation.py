@@ -41,6 +41,14 @@ def truncate(
     References: A. Holtzman et al., "The curious case of neural text degeneration", ICLR 2020;
     C. Meister et al., "Locally typical sampling", TACL 2023; M. N. Nguyen et al., "Turning up
     the heat: min-p sampling for creative and coherent LLM outputs", ICLR 2025.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from grnn_jax import distributions
+        >>> logits = jnp.log(jnp.array([[0.5, 0.3, 0.1, 0.1]]))
+        >>> kept = jax.nn.softmax(distributions.truncate(logits, top_p=0.7))
+        >>> [round(float(p), 3) for p in kept[0]]
+        [0.625, 0.375, 0.0, 0.0]
     """
     temperature = jnp.asarray(temperature, logits.dtype).reshape(-1, 1)
     greedy = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)

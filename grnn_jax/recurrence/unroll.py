@@ -64,6 +64,17 @@ def unroll(
     Raises:
         ValueError: for an unknown engine, one that cannot run this cell, or shapes that do
             not fit.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> cell = grnn_jax.cells.gru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> inputs = jax.random.normal(jax.random.key(1), (2, 5, 3))  # [B, T, X]
+        >>> outputs, state = grnn_jax.unroll(cell, params, inputs, cell.initial_state(params, 2))
+        >>> outputs.shape, bool((outputs[:, -1] == state[0]).all())
+        ((2, 5, 4), True)
+        >>> "fused" in grnn_jax.supported_engines(cell)
+        True
     """
     inputs = as_inputs(inputs)
     batch_size, length = inputs.shape

@@ -101,6 +101,18 @@ def sample(
 
     References: A. Graves, "Generating sequences with recurrent neural networks", 2013;
     N. S. Keskar et al., "CTRL: a conditional transformer language model", 2019 (the penalty).
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3, end=0))
+        >>> params = model.init(jax.random.key(0))
+        >>> samples = sampling.sample(model, params, jax.random.key(1), num_samples=2, length=5)
+        >>> samples.events.shape, samples.log_probs.shape
+        ((2, 5), (2, 5))
+        >>> scored = grnn_jax.log_prob(model, params, samples.events, samples.mask)
+        >>> bool(jax.numpy.allclose(scored, samples.log_probs.sum(1), atol=1e-4))
+        True
     """
     check_counts(num_samples=num_samples, length=length)
     settings = make_settings(
@@ -145,6 +157,18 @@ def extend(
 
     Returns:
         The samples, without what came before.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> key = jax.random.key(1)
+        >>> first = sampling.sample(model, params, key, num_samples=2, length=2)
+        >>> rest = sampling.extend(model, params, first.state, length=2)
+        >>> whole = sampling.sample(model, params, key, num_samples=2, length=4)
+        >>> bool((whole.events[:, 2:] == rest.events).all())
+        True
     """
     check_counts(length=length)
     made = make_settings(model, state.done.shape[0], **settings)
@@ -181,6 +205,16 @@ def stream(
 
     Yields:
         Samples of `chunk_length` events; stops early when every sequence has ended.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> key = jax.random.key(1)
+        >>> pieces = sampling.stream(model, params, key, num_samples=2, length=6, chunk_length=4)
+        >>> [piece.events.shape for piece in pieces]
+        [(2, 4), (2, 2)]
     """
     check_counts(num_samples=num_samples, length=length, chunk_length=chunk_length)
     made = make_settings(model, num_samples, **settings)

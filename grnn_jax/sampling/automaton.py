@@ -37,6 +37,15 @@ def stop_sequences(sequences: Sequence[Sequence[int]], num_classes: int) -> Auto
 
     Reference: A. V. Aho, M. J. Corasick, "Efficient string matching: an aid to bibliographic
     search", Communications of the ACM 18, 1975.
+
+    Example:
+        >>> from grnn_jax import sampling
+        >>> automaton = sampling.stop_sequences([[1, 2]], num_classes=3)
+        >>> state = 0
+        >>> for token in (1, 1, 2):
+        ...     state = automaton.table[state, token]
+        >>> bool(automaton.accepting[state])
+        True
     """
     words = [[int(token) for token in sequence] for sequence in sequences]
     if not words or not all(words):
@@ -83,6 +92,14 @@ def automaton_over_tokens(
     Returns:
         The automaton [S + 1, V] whose last state is the one that leads nowhere. A token moves
         it as its symbols do one after another.
+
+    Example:
+        >>> from grnn_jax import sampling
+        >>> letters = sampling.compile_regex("ab", "ab")
+        >>> spellings = [[0], [1], [0, 1], None]  # a, b, ab, end
+        >>> tokens = sampling.automaton_over_tokens(letters, spellings)
+        >>> bool(tokens.accepting[tokens.table[0, 2]])  # one token spells the whole
+        True
     """
     symbols, accepting = np.asarray(automaton.table), np.asarray(automaton.accepting)
     dead = len(symbols)

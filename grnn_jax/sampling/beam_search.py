@@ -91,6 +91,15 @@ def beam_search(
 
     References: Y. Wu et al., "Google's neural machine translation system", 2016; A. K.
     Vijayakumar et al., "Diverse beam search", 2016.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3, end=0))
+        >>> params = model.init(jax.random.key(0))
+        >>> beams = sampling.beam_search(model, params, beam_width=2, length=4)
+        >>> beams.events.shape, bool(beams.scores[0, 0] >= beams.scores[0, 1])
+        ((1, 2, 4), True)
     """
     check_counts(beam_width=beam_width, length=length, num_groups=num_groups, batch_size=batch_size)
     check_tokens_model(model, "beam search")

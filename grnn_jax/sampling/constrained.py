@@ -92,6 +92,17 @@ def sample_masked(
 
     Raises:
         ValueError: for an argument outside its range.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> automaton = sampling.template([1, sampling.FREE, 2], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> drawn = sampling.sample_masked(model, params, jax.random.key(1), 4, constraint)
+        >>> drawn.events[:, 0].tolist(), drawn.events[:, 2].tolist()
+        ([1, 1, 1, 1], [2, 2, 2, 2])
     """
     check_counts(num_samples=num_samples)
     check_constraint(model, constraint)

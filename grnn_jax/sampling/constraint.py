@@ -52,6 +52,16 @@ def make_constraint(model: Model, automaton: Automaton, length: int) -> Constrai
 
     Raises:
         ValueError: if there is no such sequence.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> automaton = sampling.template([1, sampling.FREE, 2], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> list(sampling.enumerate_sequences(constraint))
+        [[1, 0, 2], [1, 1, 2], [1, 2, 2]]
     """
     check_tokens_model(model, "a constraint")
     ended = -1
@@ -85,7 +95,15 @@ def check_constraint(model: Model, constraint: Constraint) -> None:
 
 
 def step_masks(allowed: Bool[AnyArray, "T V"]) -> Automaton:
-    """The automaton of the sequences of T tokens each of which is allowed at its step."""
+    """The automaton of the sequences of T tokens each of which is allowed at its step.
+
+    Example:
+        >>> from grnn_jax import sampling
+        >>> import numpy as np
+        >>> automaton = sampling.step_masks(np.array([[True, False], [True, True]]))
+        >>> automaton.table.shape  # a state for each length, and one for what is not allowed
+        (4, 2)
+    """
     allowed = np.asarray(allowed)
     length = len(allowed)
     table = np.full((length + 2, allowed.shape[1]), length + 1, np.int32)
@@ -102,6 +120,13 @@ def template(tokens: Sequence[int] | Int[AnyArray, " T"], num_classes: int) -> A
 
     Raises:
         ValueError: for a token outside [0, V).
+
+    Example:
+        >>> from grnn_jax import sampling
+        >>> automaton = sampling.template([1, sampling.FREE], num_classes=2)
+        >>> state = automaton.table[automaton.table[0, 1], 0]  # after the tokens 1, 0
+        >>> bool(automaton.accepting[state])
+        True
     """
     array = np.asarray(tokens, np.int64)
     outside = array[(array < FREE) | (array >= num_classes)]
@@ -127,7 +152,17 @@ def free_states(constraint: Constraint) -> Bool[np.ndarray, "L1 S"]:
 
 
 def count_sequences(constraint: Constraint) -> float:
-    """How many sequences satisfy the constraint (inf if too many for a float)."""
+    """How many sequences satisfy the constraint (inf if too many for a float).
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> automaton = sampling.template([1, sampling.FREE, 2], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> sampling.count_sequences(constraint)
+        3.0
+    """
     whole = np.asarray(constraint.possible).copy()
     whole[1:] = np.arange(whole.shape[1]) == int(constraint.ended)
     return _count(constraint, whole)
@@ -138,6 +173,15 @@ def count_good_prefixes(constraint: Constraint) -> float:
 
     A template without an end has as many as its blanks up to the last given token can be filled
     in, whatever follows.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> automaton = sampling.template([1, 2, sampling.FREE], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> sampling.count_sequences(constraint), sampling.count_good_prefixes(constraint)
+        (3.0, 1.0)
     """
     return _count(constraint, free_states(constraint))
 
@@ -152,7 +196,17 @@ def _count(constraint: Constraint, whole: Bool[np.ndarray, "L1 S"]) -> float:
 
 
 def enumerate_sequences(constraint: Constraint) -> Iterator[list[int]]:
-    """Every sequence that satisfies the constraint, in lexicographic order."""
+    """Every sequence that satisfies the constraint, in lexicographic order.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> automaton = sampling.template([1, sampling.FREE, 2], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> next(sampling.enumerate_sequences(constraint))
+        [1, 0, 2]
+    """
     table, possible = np.asarray(constraint.table), np.asarray(constraint.possible)
     final = np.arange(len(table)) == int(constraint.ended)
 

@@ -95,6 +95,17 @@ def score_prefixes(
 
     Raises:
         ValueError: if C has more than `limit` good prefixes.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> automaton = sampling.template([1, sampling.FREE, 2], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> scored = sampling.score_prefixes(model, params, constraint)
+        >>> scored.words.tolist()  # the model may fill the blank in three ways
+        [[1, 0, 2], [1, 1, 2], [1, 2, 2]]
     """
     check_counts(limit=limit)
     check_constraint(model, constraint)
@@ -143,6 +154,17 @@ def sample_enumerated(
 
     Raises:
         ValueError: if C has more than `limit` good prefixes.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> automaton = sampling.template([1, sampling.FREE, 2], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> drawn = sampling.sample_enumerated(model, params, jax.random.key(1), 4, constraint)
+        >>> drawn.events[:, 0].tolist(), drawn.events[:, 2].tolist()
+        ([1, 1, 1, 1], [2, 2, 2, 2])
     """
     scored = score_prefixes(model, params, constraint, prefix=prefix, limit=limit)
     return scored.sample(key, num_samples, first_index=first_index)

@@ -13,6 +13,15 @@ def to_arrays(state: SampleState) -> SampleState:
     """The state with its typed keys as plain uint32 arrays, as files hold them.
 
     `jax.tree.leaves` of it are arrays without exception; `from_arrays` is the way back.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> state = sampling.start(model, params, jax.random.key(1), 2)
+        >>> sampling.to_arrays(state).key.dtype.name
+        'uint32'
     """
     return state._replace(key=jax.random.key_data(state.key))
 
@@ -23,6 +32,16 @@ def from_arrays(arrays: SampleState, impl: str | None = None) -> SampleState:
     Args:
         arrays: what `to_arrays` returned, or the same read from a file.
         impl: the implementation of the keys, where it is not JAX's default.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> state = sampling.start(model, params, jax.random.key(1), 2)
+        >>> restored = sampling.from_arrays(sampling.to_arrays(state))
+        >>> bool((jax.random.key_data(restored.key) == jax.random.key_data(state.key)).all())
+        True
     """
     state: SampleState = jax.tree.map(jnp.asarray, arrays)
     return state._replace(key=jax.random.wrap_key_data(state.key, impl=impl))
@@ -41,6 +60,16 @@ def fork(
 
     Returns:
         The state of N sequences; `state` itself stays as it was.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> state = sampling.start(model, params, jax.random.key(1), 2)
+        >>> copies = sampling.fork(state, [0, 0, 1], jax.random.key(2))  # each goes on by itself
+        >>> sampling.extend(model, params, copies, length=4).events.shape
+        (3, 4)
     """
     rows = jnp.asarray(rows)
     forked: SampleState = jax.tree.map(lambda leaf: leaf[rows], state)

@@ -31,7 +31,16 @@ class LengthStatistics(NamedTuple):
 
 
 def length_statistics(mask: Bool[AnyArray, "B T"], done: Bool[AnyArray, " B"]) -> LengthStatistics:
-    """Statistics of the lengths of samples, from `samples.mask` and `samples.state.done`."""
+    """Statistics of the lengths of samples, from `samples.mask` and `samples.state.done`.
+
+    Example:
+        >>> from grnn_jax import sampling
+        >>> import numpy as np
+        >>> mask = np.array([[True, True, False], [True, True, True]])
+        >>> statistics = sampling.length_statistics(mask, done=np.array([True, False]))
+        >>> statistics.mean, statistics.longest, statistics.num_ended
+        (2.5, 3, 1)
+    """
     lengths, counts = np.unique(np.asarray(mask).sum(1), return_counts=True)
     of_each_length = dict(zip(lengths.tolist(), counts.tolist(), strict=True))
     return statistics_of_counts(of_each_length, int(np.asarray(done).sum()))
@@ -46,6 +55,11 @@ def statistics_of_counts(counts: Mapping[int, int], num_ended: int = 0) -> Lengt
 
     Returns:
         The statistics.
+
+    Example:
+        >>> from grnn_jax import sampling
+        >>> sampling.statistics_of_counts({2: 3, 7: 1}).mean
+        3.25
     """
     lengths = np.array(sorted(counts))
     weights = np.array([counts[length] for length in lengths.tolist()])

@@ -90,6 +90,18 @@ def sample_particles(
     References: N. J. Gordon, D. J. Salmond, A. F. M. Smith, "Novel approach to nonlinear /
     non-Gaussian Bayesian state estimation", 1993; A. Doucet, A. M. Johansen, "A tutorial on
     particle filtering and smoothing", 2011.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> automaton = sampling.template([1, sampling.FREE, 2], 3)
+        >>> constraint = sampling.make_constraint(model, automaton, length=3)
+        >>> key = jax.random.key(1)
+        >>> drawn = sampling.sample_particles(model, params, key, 2, constraint, num_particles=8)
+        >>> drawn.events.shape, drawn.log_evidence.shape
+        ((2, 8, 3), (2,))
     """
     check_counts(num_samples=num_samples, num_particles=num_particles)
     check_constraint(model, constraint)

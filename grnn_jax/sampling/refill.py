@@ -63,6 +63,16 @@ def sample_many(
 
     Returns:
         The samples in the order of their indices, whatever the order in which they ended.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3, end=0))
+        >>> params = model.init(jax.random.key(0))
+        >>> key = jax.random.key(1)
+        >>> drawn = sampling.sample_many(model, params, key, num_samples=8, length=6, num_rows=2)
+        >>> drawn.events.shape, bool(drawn.steps >= drawn.mask.sum())
+        ((8, 6), True)
     """
     check_counts(num_samples=num_samples, length=length, num_rows=num_rows)
     made = make_settings(model, num_samples, **settings)

@@ -219,6 +219,15 @@ def compile_regex(pattern: str, symbols: Sequence[str]) -> Automaton:
 
     Reference: K. Thompson, "Regular expression search algorithm", Communications of the ACM 11,
     1968.
+
+    Example:
+        >>> from grnn_jax import sampling
+        >>> automaton = sampling.compile_regex("a+b", "ab")
+        >>> state = 0
+        >>> for symbol in "aab":
+        ...     state = automaton.table[state, "ab".index(symbol)]
+        >>> bool(automaton.accepting[state])
+        True
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -54,6 +54,16 @@ def make_sharded_sample(
 
     Raises:
         ValueError: the devices do not divide the block.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+        >>> draw = sampling.make_sharded_sample(model, mesh, num_samples=2, length=3)
+        >>> draw(params, jax.random.key(1), 0).events.shape
+        (2, 3)
     """
     num_devices = mesh.shape["data"]
     if num_samples % num_devices:

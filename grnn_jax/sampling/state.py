@@ -44,7 +44,18 @@ def start(
     conditioning: Float[AnyArray, "..."] | None = None,
     first_index: int | Int[AnyArray, ""] = 0,
 ) -> SampleState:
-    """The state in front of the first event drawn; arguments as `sample`."""
+    """The state in front of the first event drawn; arguments as `sample`.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> prefix = jax.numpy.array([1, 2])
+        >>> state = sampling.start(model, params, jax.random.key(1), 2, prefix=prefix)
+        >>> state.carry.event.tolist(), state.position.tolist()  # what comes next depends on [1, 2]
+        ([2, 2], [0, 0])
+    """
     prefix = None if prefix is None else _batched_prefix(model, prefix, num_samples)
     state: SampleState = _start(model, num_samples, params, key, prefix, conditioning, first_index)
     return state

@@ -106,6 +106,16 @@ def stochastic_beam_search(
 
     Reference: W. Kool, H. van Hoof, M. Welling, "Stochastic beams and where to find them: the
     Gumbel-top-k trick for sampling sequences without replacement", ICML 2019.
+
+    Example:
+        >>> import grnn_jax, jax
+        >>> from grnn_jax import cells, distributions, sampling
+        >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
+        >>> params = model.init(jax.random.key(0))
+        >>> key = jax.random.key(1)
+        >>> drawn = sampling.stochastic_beam_search(model, params, key, num_distinct=9, length=2)
+        >>> len({tuple(events) for events in drawn.events[0].tolist()})  # all there are, each once
+        9
     """
     check_counts(num_distinct=num_distinct, length=length, num_samples=num_samples)
     check_tokens_model(model, "stochastic beam search")
