@@ -12,7 +12,9 @@ from grnn_jax.errors import InputError, RunError
 from grnn_jax.likelihood import event_log_probs, log_prob
 from grnn_jax.model import Carry, Model, make_model
 from grnn_jax.recurrence import (
+    Addend,
     EngineChoice,
+    Inputs,
     NewtonReport,
     Tokens,
     explain_engine,
@@ -41,6 +43,7 @@ _RESOLVED_LATER = {
 """Names whose files need grain, Orbax, tensorboardX or mido, which the pure functions do not."""
 
 __all__ = [
+    "Addend",
     "Batch",
     "Carry",
     "Cell",
@@ -48,6 +51,7 @@ __all__ = [
     "Distribution",
     "EngineChoice",
     "InputError",
+    "Inputs",
     "Model",
     "NewtonReport",
     "RunError",

@@ -268,3 +268,15 @@ def test_sitewise_step_compares_equal_losses_on_one_and_two_devices(tmp_path):
     assert list(record["results"]) == names and record["reference"] == names[0]
     for timed in record["results"].values():
         assert timed["frames_per_second"] == pytest.approx(12_000 / timed["median_ms"])
+
+
+def test_a_tree_beside_itself(tmp_path):
+    output = tmp_path / "two_trees.json"
+    done = run_script(
+        "two_trees.py", f"--before={ROOT}", "--cells=lstm", "--sizes=3",
+        "--inputs=tokens", "--batch_size=2", "--length=3", "--repeats=2", f"--output={output}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(output.read_text())["results"]
+    assert result["loss_difference"] == 0 and result["timing"]["before"]["ratio"] == 1
+    assert done.stdout.splitlines()[-1].startswith("| lstm, tokens, float32")
