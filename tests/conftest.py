@@ -5,15 +5,22 @@ import importlib.metadata
 import itertools
 import os
 import pathlib
+import tempfile
 
 # The tests compile thousands of small programs and run each once or twice: compiling without
 # optimization takes a quarter of the processor time. Scripts that tests start inherit it. Tests
 # that compare bits, or look at what the compiler makes, are marked `optimized`, and are run once
 # more with `XLA_FLAGS= pytest -m optimized`, that is with the code that users get.
-cheap = ["--xla_backend_optimization_level=0", "--xla_cpu_opt_preset=FAST_COMPILE"]
+cheap = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_opt_preset=FAST_COMPILE",
+    "--xla_cpu_parallel_codegen_split_count=1",  # A fifth less: threads do not pay for so little.
+]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # Later ones do not know this flag.
     cheap.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(cheap))
+# The Python stack of every operation need not stand in what is compiled.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -35,6 +42,13 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="marked slow: --slow runs it"))
 
 
+def pytest_collection_finish():
+    """Collects garbage less often: a seventh of the time goes into looking at what is not any."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 MAPS = pathlib.Path("/proc/self/maps")
 MOST_MAPS = 20_000
 _number = itertools.count(1)
@@ -52,13 +66,15 @@ def few_memory_maps():
         gc.collect()
 
 
-@pytest.fixture(scope="module")
-def compilation_cache(tmp_path_factory):
-    """Runs of one shape compile once."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    old = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, old, strict=True):
-        jax.config.update(name, value)
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache():
+    """Compiles once what several tests of this process make anew, or make after `clear_caches`.
+
+    No other process shares the folder: JAX's files are not written at once, so that others might
+    read the half of one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        yield
+        jax.config.update("jax_compilation_cache_dir", None)

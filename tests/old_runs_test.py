@@ -16,8 +16,6 @@ from grnn_jax.monitor import read_metrics
 from grnn_jax.runner import train
 from grnn_jax.workdir import load_run, read_config
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
-
 FOLDER = Path(__file__).parent / "old_runs"
 
 

@@ -24,8 +24,6 @@ from grnn_jax.runner import RunError, train
 from grnn_jax.signals import Signals
 from grnn_jax.workdir import data_settings, load_run, workdir_lock
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
-
 # A bit of everything that has a state.
 CONFIG = Config(
     format="lines",

@@ -14,8 +14,6 @@ from grnn_jax.monitor import Monitor, read_metrics
 from grnn_jax.runner import train
 from grnn_jax.workdir import load_run, read_config
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
-
 CONFIG = Config(
     format="lines",
     hidden_size=8,
