@@ -71,9 +71,11 @@ def compilation_cache():
     """Compiles once what several tests of this process make anew, or make after `clear_caches`.
 
     No other process shares the folder: JAX's files are not written at once, so that others might
-    read the half of one.
+    read the half of one. A folder that the environment names is kept, for those who run the same
+    tests many times.
     """
     with tempfile.TemporaryDirectory() as folder:
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", folder)
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         yield
