@@ -46,10 +46,10 @@ def write_recurrences(output: Path) -> None:
         files = importlib.metadata.files("lifelines") or []
     except importlib.metadata.PackageNotFoundError:
         files = []
-    found = [file for file in files if file.name == "recur.csv"]
-    if not found:
+    tables = [file for file in files if file.name == "recur.csv"]
+    if not tables:
         raise InputError("--name=recurrences needs lifelines: pip install --no-deps lifelines")
-    with open(found[0].locate(), encoding="utf-8", newline="") as file:
+    with open(tables[0].locate(), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     patients: dict[str, list[dict[str, str]]] = {}
     for row in rows:

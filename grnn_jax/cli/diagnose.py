@@ -116,13 +116,13 @@ def plot(path: str | Path, numbers: dict[str, Any], binned: dict[str, Binned]) -
 
 
 def _plot_position(axes: Any, binned: Binned) -> None:
-    found = binned.num_events > 0
-    middle = ((binned.edges[:-1] + binned.edges[1:] - 1) / 2)[found]
+    has_events = binned.num_events > 0
+    middle = ((binned.edges[:-1] + binned.edges[1:] - 1) / 2)[has_events]
     labels = {"nats": "exp of the mean nats", "entropy": "exp of the mean entropy"}
     with np.errstate(over="ignore"):
         for name, means in binned.means.items():
             axes.plot(
-                middle + 1, np.exp(means[found]), label=labels[name], marker=".", markersize=4
+                middle + 1, np.exp(means[has_events]), label=labels[name], marker=".", markersize=4
             )
     if binned.edges[-1] > len(binned.edges):
         axes.set_xscale("log")
@@ -136,10 +136,15 @@ def _plot_position(axes: Any, binned: Binned) -> None:
 
 
 def _plot_entropy(axes: Any, binned: Binned, numbers: dict[str, Any]) -> None:
-    found = binned.num_events > 0
+    has_events = binned.num_events > 0
     top = float(max(binned.edges[-1], np.nanmax(binned.means["nats"])))
     axes.plot([0, top], [0, top], color="grey", linewidth=1, linestyle="--")
-    axes.plot(binned.means["entropy"][found], binned.means["nats"][found], marker="o", markersize=4)
+    axes.plot(
+        binned.means["entropy"][has_events],
+        binned.means["nats"][has_events],
+        marker="o",
+        markersize=4,
+    )
     rate, nats = numbers["entropy_rate"], numbers["nats_per_event"]
     axes.plot([rate], [nats], marker="*", markersize=12, color="C3", linestyle="", label="mean")
     axes.set_xlabel("predictive entropy (nats)")
@@ -151,10 +156,13 @@ def _plot_entropy(axes: Any, binned: Binned, numbers: dict[str, Any]) -> None:
 
 
 def _plot_reliability(axes: Any, binned: Binned, numbers: dict[str, Any]) -> None:
-    found = binned.num_events > 0
+    has_events = binned.num_events > 0
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
     axes.plot(
-        binned.means["confidence"][found], binned.means["correct"][found], marker="o", markersize=4
+        binned.means["confidence"][has_events],
+        binned.means["correct"][has_events],
+        marker="o",
+        markersize=4,
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -59,9 +59,9 @@ def count_different(hashes: BinaryIO) -> tuple[int, int]:
         hashes.seek(0)
         blocks = (np.frombuffer(block, np.uint64) for block in read_blocks(hashes))
         chosen = [block[block & np.uint64(parts - 1) == part] for block in blocks]
-        found = np.concatenate([np.zeros(0, np.uint64), *chosen])
-        found.sort()
-        different += int((found[1:] != found[:-1]).sum()) + bool(len(found))
+        hashed = np.concatenate([np.zeros(0, np.uint64), *chosen])
+        hashed.sort()
+        different += int((hashed[1:] != hashed[:-1]).sum()) + bool(len(hashed))
     return total, different
 
 
@@ -91,9 +91,9 @@ class _Unfinished:
             return 0, nothing
         again = f"give the same flags again, another --output, or remove {self._progress}"
         try:
-            found = json.loads(self._progress.read_text())
-            settings, samples = found["settings"], int(found["samples"])
-            sizes = [int(size) for size in found["bytes"]]
+            record = json.loads(self._progress.read_text())
+            settings, samples = record["settings"], int(record["samples"])
+            sizes = [int(size) for size in record["bytes"]]
             differing = sorted(
                 name
                 for name in settings.keys() | self._settings.keys()

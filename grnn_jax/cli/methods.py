@@ -177,9 +177,9 @@ def _rows(samples: Any, extras: dict[str, Any], first: int = 0) -> Iterator[Draw
 
 def _all(samples: Any, extras: dict[str, Any], num_samples: int) -> DrawFrom:
     """For searches, which find all samples at once."""
-    found = len(samples.events)
-    if found < num_samples:
-        logging.warning("there are only %d such samples", found)
+    num_found = len(samples.events)
+    if num_found < num_samples:
+        logging.warning("there are only %d such samples", num_found)
     return lambda first: _rows(samples, extras, first)
 
 
@@ -218,11 +218,11 @@ def _stochastic_beam(
     beams = sampling.stochastic_beam_search(
         run.model, run.params, key, num_samples, length or default_length, prefix=prefix
     )
-    found = np.flatnonzero(np.asarray(beams.perturbed[0]) > -np.inf)
+    drawn = np.flatnonzero(np.asarray(beams.perturbed[0]) > -np.inf)
     extras = {"log_inclusion": beams.log_inclusion, "log_weight": beams.log_weights}
-    extras = {name: values[0][found] for name, values in extras.items()}
+    extras = {name: values[0][drawn] for name, values in extras.items()}
     whole = beams._replace(threshold=beams.perturbed)
-    return _all(jax.tree.map(lambda leaf: leaf[0][found], whole), extras, num_samples)
+    return _all(jax.tree.map(lambda leaf: leaf[0][drawn], whole), extras, num_samples)
 
 
 def _constrained(

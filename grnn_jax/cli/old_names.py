@@ -11,10 +11,14 @@ notes: list[str] = []
 """What was accepted under an old name; flags are read before there is a log."""
 
 
+def _note(text: str) -> None:
+    if text not in notes:
+        notes.append(text)
+
+
 def _accept(flag: str, old: str, new: str) -> str:
-    note = f"--{flag}={old} is called {new} now"
-    if new != old and note not in notes:
-        notes.append(note)
+    if new != old:
+        _note(f"--{flag}={old} is called {new} now")
     return new
 
 

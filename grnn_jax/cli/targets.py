@@ -98,8 +98,8 @@ def numbered_files(
         return f"sample_{number:0{digits}d}.{suffix}"
 
     def warn_of_others() -> None:
-        found = (re.fullmatch(rf"sample_(\d+)\.{suffix}", each.name) for each in folder.iterdir())
-        numbers = ((match.string, int(match[1])) for match in found if match)
+        matches = (re.fullmatch(rf"sample_(\d+)\.{suffix}", each.name) for each in folder.iterdir())
+        numbers = ((match.string, int(match[1])) for match in matches if match)
         others = sum(each != name(number) or number >= count for each, number in numbers)
         if others:
             logging.warning(

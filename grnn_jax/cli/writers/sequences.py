@@ -29,9 +29,9 @@ def held_out(run: Run, workdir: str | Path, count: int, length: int) -> list[Eve
     corpus = splits.valid or splits.test
     if corpus is None:
         return []
-    found = []
+    sequences = []
     for start, stop in zip(corpus.offsets[:count], corpus.offsets[1:], strict=False):
         part = slice(int(start), min(int(stop), int(start) + length))
         one = map_events(lambda leaf: np.asarray(leaf[part]), corpus.events)  # noqa: B023
-        found.append(without_end(run.codec, one))
-    return found
+        sequences.append(without_end(run.codec, one))
+    return sequences
