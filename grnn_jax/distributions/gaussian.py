@@ -21,7 +21,7 @@ from grnn_jax.distributions.standardize import (
 )
 
 MAX_SCALE = 1e6
-"""Softly, standard deviations of standardised values stay below this."""
+"""Softly, standard deviations of standardized values stay below this."""
 
 
 def gaussian(

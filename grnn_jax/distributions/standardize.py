@@ -15,10 +15,10 @@ from grnn_jax.array_types import (
 from grnn_jax.distributions.base import Distribution
 
 LARGEST = 1e12
-"""Standardised values are clipped to ± this: no square or gradient of one overflows float32."""
+"""Standardized values are clipped to ± this: no square or gradient of one overflows float32."""
 
 LINEAR_ENCODING = 10.0
-"""Standardised values up to this enter the network as they are, larger ones logarithmically."""
+"""Standardized values up to this enter the network as they are, larger ones logarithmically."""
 
 Reals = Sequence[float] | AnyArray
 
@@ -31,7 +31,7 @@ def standardize(
         log p(x | h) = log p_z((x - shift) / scale | h) - Σ_d log scale_d
 
     Args:
-        distribution: over standardised values z [..., D]; its `encode` is replaced.
+        distribution: over standardized values z [..., D]; its `encode` is replaced.
         size: D.
         shift: length D, such as the mean of the training data; None is zeros.
         scale: length D, positive, such as their standard deviation; None is ones.

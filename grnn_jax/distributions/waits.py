@@ -68,7 +68,7 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
     def parameters(params: Params, hidden: Array) -> tuple[Array, ...]:
         return family.split(apply_layer(params, hidden, dtype))
 
-    def standardised(event: PyTree, like: Array) -> tuple[Array, Array]:
+    def standardized(event: PyTree, like: Array) -> tuple[Array, Array]:
         """Wait in units of scale, and y; any value gives finite ones."""
         wait = jnp.asarray(event["wait"], like.dtype)
         wait = jnp.where(wait >= 0, wait, 0) / scale
@@ -79,7 +79,7 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
         params: Params, hidden: Float[Array, "... H"], event: PyTree
     ) -> Float[Array, "..."]:
         values = parameters(params, hidden)
-        wait, y = standardised(event, params["bias"])
+        wait, y = standardized(event, params["bias"])
         short = wait < min_wait
         smallest = jnp.full_like(y, log_min)
         log_cdf = family.log_cdf(smallest, *values)
@@ -118,7 +118,7 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
         return observed(jnp.maximum(family.mode(*parameters(params, hidden)), log_min))
 
     def encode(params: Params, event: PyTree) -> Float[Array, "... X"]:
-        y = softly_bounded(standardised(event, params["bias"])[1], 10.0)
+        y = softly_bounded(standardized(event, params["bias"])[1], 10.0)
         return jnp.stack([y, jnp.asarray(event["censored"], y.dtype)], -1)
 
     def is_end(event: PyTree) -> Bool[Array, "..."]:

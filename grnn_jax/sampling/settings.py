@@ -146,6 +146,7 @@ def _family_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
         if name not in known and not (unchanged and np.all(np.asarray(value) == 1)):
             listed = ", ".join(known) or "none"
             raise ValueError(
-                f"{name} is not an option of this output distribution (it has {listed})"
+                f"{name} is not an option of the output distribution {model.distribution.name} "
+                f"(it has {listed})"
             )
     return {name: value for name, value in options.items() if name in known}
