@@ -1,15 +1,19 @@
 """Sequences as a trained run draws them: any number of them, of any format, in bounded memory."""
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from grnn_jax import sampling
 from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events, map_events
+from grnn_jax.model import Model
+from grnn_jax.sampling.sharded import SampleBlock
 from grnn_jax.sharding import make_mesh
 from grnn_jax.workdir import Run
 
@@ -80,9 +84,8 @@ def iterate_samples(
     size = min(BATCH_SIZE * (block_batches(run, length) if ends else 1), num_samples)
     refilled = size > BATCH_SIZE
     size = -(-size // mesh.size) * mesh.size
-    draw_block = sampling.make_sharded_sample(
-        run.model, mesh, size, length, num_rows=BATCH_SIZE if refilled else None, **options
-    )
+    num_rows = BATCH_SIZE if refilled else None
+    draw_block = _sharded_sample(run.model, mesh, size, length, num_rows, options)
     key = jax.random.key(seed)
     starts = range(first // size * size, num_samples, size)
     following = draw_block(run.params, key, starts[0]) if len(starts) else None
@@ -97,6 +100,37 @@ def iterate_samples(
         for row in range(max(first - start, 0), min(size, num_samples - start)):
             one = jax.tree.map(lambda leaf: leaf[row, : lengths[row]], events)  # noqa: B023
             yield Drawn(one, float(nats[row]), lengths[row])
+
+
+def _sharded_sample(
+    model: Model,
+    mesh: Mesh,
+    size: int,
+    length: int,
+    num_rows: int | None,
+    options: Mapping[str, Any],
+) -> SampleBlock:
+    """`make_sharded_sample`, the same function, compiled already, for the same arguments."""
+    names = tuple(sorted(options))
+    arguments = model, mesh, size, length, num_rows, names, *(options[name] for name in names)
+    try:
+        return _remembered(*arguments)
+    except TypeError:  # Arrays, as of a prefix, cannot be looked up.
+        return _remembered.__wrapped__(*arguments)
+
+
+@functools.lru_cache(maxsize=8)
+def _remembered(
+    model: Model,
+    mesh: Mesh,
+    size: int,
+    length: int,
+    num_rows: int | None,
+    names: tuple[str, ...],
+    *values: Any,
+) -> SampleBlock:
+    options = dict(zip(names, values, strict=True))
+    return sampling.make_sharded_sample(model, mesh, size, length, num_rows=num_rows, **options)
 
 
 def without_end(codec: Codec, events: Events) -> Events:

@@ -11,6 +11,7 @@ import pytest
 from fork_server import ForkServer
 
 import grnn_jax
+from grnn_jax import sampling
 from grnn_jax.errors import InputError
 
 OLD_RUNS = Path(__file__).parent / "old_runs"
@@ -156,6 +157,13 @@ def test_samples_are_those_of_the_command(lines, text, pianoroll, command):
     whole = np.concatenate([drawn[0].events, after.events])
     expected = pianoroll.log_prob(whole) - pianoroll.log_prob(drawn[0].events)
     assert -after.nats == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_same_request_is_compiled_once(lines, monkeypatch):
+    first = lines.sample(3, length=6, temperature=0.5)
+    monkeypatch.setattr(sampling, "make_sharded_sample", None)
+    assert lines.sample(3, length=6, temperature=0.5) == first
+    assert lines.sample(3, length=6, temperature=0.5, seed=9) != first
 
 
 def test_hidden_states_are_what_events_are_predicted_from(lines, pianoroll):

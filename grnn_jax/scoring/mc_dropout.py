@@ -87,8 +87,8 @@ def mc_dropout_nats(
 
     def step(state: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Any]]:
         carries, number = state
-        carries, found = run(carries, shard_batch(batch, mesh), number)
-        return (carries, number + 1), found
+        carries, sums = run(carries, shard_batch(batch, mesh), number)
+        return (carries, number + 1), sums
 
     carry = model.initial_state(params, size)
     carries = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_draws, *leaf.shape)), carry)

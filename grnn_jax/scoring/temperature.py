@@ -55,8 +55,8 @@ def make_tempered_sums(model: Model, config: Config, mesh: Mesh) -> Callable[...
             return {"nats": nats, "slope": mean - score, "curvature": variance}
 
         read = read_classes(model, tempered)
-        found, carry = event_statistics(model, params, carry, batch, read)
-        sums = {name: jnp.sum(values) for name, values in found.items()}
+        statistics, carry = event_statistics(model, params, carry, batch, read)
+        sums = {name: jnp.sum(values) for name, values in statistics.items()}
         return carry, sums | {"num_events": jnp.sum(batch.mask)}
 
     check_classes(model)
@@ -95,12 +95,12 @@ def fit_temperature(
     low, high = LIMITS
     inverse = 1.0
     for _ in range(MOST_PASSES):
-        found = sums(1 / inverse)
-        if found["slope"] > 0:
+        derivatives = sums(1 / inverse)
+        if derivatives["slope"] > 0:
             high = inverse
         else:
             low = inverse
-        following = inverse - found["slope"] / max(found["curvature"], 1e-30)
+        following = inverse - derivatives["slope"] / max(derivatives["curvature"], 1e-30)
         if not low < following < high:
             following = (low * high) ** 0.5
         done = abs(following - inverse) <= tolerance * inverse
