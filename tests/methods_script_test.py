@@ -133,7 +133,7 @@ def test_stops_and_truncations(run):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--min_p=2"], ["--min_p", "from 0 to 1", "2"]),
+        (["--min_p=2"], ["--min_p must lie in [0, 1], got 2"]),
         (["--method=beam", "--top_p=0.5"], ["--top_p is for --method=ancestral", "beam"]),
         (["--beam_width=3"], ["--beam_width is for --method=beam", "ancestral"]),
         (["--method=masked"], ["--method=masked needs --regex or --template"]),

@@ -121,12 +121,6 @@ def asked_method() -> str:
     for flag in ("length_penalty", "diversity"):
         if not flags.value(flag) >= 0:
             raise InputError(f"--{flag} must be at least 0, got {flags.value(flag)}")
-    if not 0 <= FLAGS.min_p <= 1:
-        raise InputError(f"--min_p must be from 0 to 1, got {FLAGS.min_p}")
-    if not 0 < FLAGS.typical_p <= 1:
-        raise InputError(f"--typical_p must be greater than 0 and at most 1, got {FLAGS.typical_p}")
-    if not FLAGS.repetition_penalty > 0:
-        raise InputError(f"--repetition_penalty must be positive, got {FLAGS.repetition_penalty}")
     if name == "masked" and not FLAGS.temperature > 0:
         raise InputError("--temperature of --method=masked must be positive, got 0")
     if name == "beam" and FLAGS.beam_width < FLAGS.num_samples:

@@ -30,6 +30,7 @@ from grnn_jax.cli.text_samples import ancestral, encode_prefix, text_records, wr
 from grnn_jax.config import MAX_SEED
 from grnn_jax.drawing import DEFAULT_LENGTH
 from grnn_jax.errors import InputError
+from grnn_jax.sampling.settings import check_setting
 from grnn_jax.workdir import Run, load_run
 
 FLAGS = flags.FLAGS
@@ -41,15 +42,13 @@ def check_flags() -> None:
     Raises:
         InputError: a number is outside its range.
     """
-    lowest = {
-        "num_samples": 1, "length": 1, "temperature": 0, "top_k": 0, "bias": 0, "until": 0,
-    }  # fmt: skip
-    for name, low in lowest.items():
+    for name, low in {"num_samples": 1, "length": 1, "bias": 0, "until": 0}.items():
         value = flags.value(name)
         if value is not None and not value >= low:
             raise InputError(f"--{name} must be at least {low}, got {flags.value(name)}")
-    if not 0 < FLAGS.top_p <= 1:
-        raise InputError(f"--top_p must be greater than 0 and at most 1, got {FLAGS.top_p}")
+    for name in (*methods.OPTIONS, "repetition_penalty"):
+        if methods.is_given(name):  # A default such as --top_k=0 stands for no setting.
+            check_setting(name, flags.value(name))
     if not 0 <= FLAGS.seed <= MAX_SEED:
         raise InputError(f"--seed must be from 0 to {MAX_SEED}, got {FLAGS.seed}")
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Float, Int, PyTree
+from grnn_jax.errors import InputError
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
 
@@ -75,8 +76,8 @@ def make_settings(
         "typical_p": typical_p, "repetition_penalty": repetition_penalty, "lengths": lengths,
     }  # fmt: skip
     given = {name: value for name, value in (given | options).items() if value is not None}
-    for name, (suits, expected) in RANGES.items():
-        _check_range(name, given.get(name), suits, expected)
+    for name, value in given.items():
+        check_setting(name, value)
     for name, value in given.items():
         if np.shape(value) not in ((), (num_samples,)):
             raise ValueError(
@@ -101,7 +102,7 @@ def make_settings(
 
 
 RANGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
-    "temperature": (lambda value: value >= 0, "not be negative"),
+    "temperature": (lambda value: value >= 0, "be at least 0"),
     "top_k": (lambda value: value >= 1, "be at least 1"),
     "top_p": (lambda value: (value > 0) & (value <= 1), "lie in (0, 1]"),
     "min_p": (lambda value: (value >= 0) & (value <= 1), "lie in [0, 1]"),
@@ -126,16 +127,23 @@ def check_tokens_model(model: Model, name: str) -> None:
         raise ValueError(f"{name} needs an output distribution of tokens (with logits), got {got}")
 
 
-def _check_range(
-    name: str, value: Any, suits: Callable[[np.ndarray], np.ndarray], expected: str
-) -> None:
-    """Names a setting outside its range; traced values pass."""
-    if value is None or isinstance(value, jax.core.Tracer):
+def check_setting(name: str, value: Any) -> None:
+    """Names a setting outside its range; what is None, traced or has no range passes.
+
+    Args:
+        name: of a setting of `sample`, or of an option of a family.
+        value: one number, or one for each sequence.
+
+    Raises:
+        InputError: the value is outside the range.
+    """
+    if name not in RANGES or value is None or isinstance(value, jax.core.Tracer):
         return
+    suits, expected = RANGES[name]
     array = np.atleast_1d(np.asarray(value))
     wrong = array[~suits(array)]
     if wrong.size:
-        raise ValueError(f"{name} must {expected}, got {wrong[0]}")
+        raise InputError(f"{name} must {expected}, got {wrong[0]}")
 
 
 def _family_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def test_conditioning_reaches_the_samples():
     [
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"length": -1}, "length must be at least 1, got -1"),
-        ({"temperature": -0.5}, "temperature must not be negative, got -0.5"),
+        ({"temperature": -0.5}, "temperature must be at least 0, got -0.5"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 1.5}, r"top_p must lie in \(0, 1\], got 1.5"),
         ({"prefix": np.zeros((3, 2), int)}, r"prefix must be .* got shape \(3, 2\)"),
