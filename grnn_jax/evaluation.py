@@ -94,11 +94,6 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores a trained model.
 
-    >>> import grnn_jax
-    >>> score = grnn_jax.evaluate("runs/mine", split="test")
-    >>> score["split"], score["bits_per_event"] > 0
-    ('test', True)
-
     Args:
         workdir: directory of the run; nothing else is needed.
         data: a file to score whole, in the format of the run; empty to score a split of its data.
@@ -117,6 +112,12 @@ def evaluate(
 
     Raises:
         InputError: there is no such run, file or split, or the method does not fit the run.
+
+    Example:
+        >>> import grnn_jax
+        >>> score = grnn_jax.evaluate("runs/mine", split="test")
+        >>> score["split"], score["bits_per_event"] > 0
+        ('test', True)
     """
     if split not in SPLITS:
         raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")

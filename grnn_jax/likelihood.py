@@ -54,6 +54,22 @@ def event_log_probs(
     Returns:
         Log-probabilities in nats, exactly 0 where mask is False, and the carry after the
         window.
+
+    Example:
+        >>> import grnn_jax
+        >>> from grnn_jax import cells, distributions
+        >>> model = grnn_jax.make_model(cells.gru(8), distributions.categorical(5))
+        >>> params = model.init(jax.random.key(0))
+        >>> events = jnp.arange(12).reshape(2, 6) % 5  # [B, T]
+        >>> mask, reset = jnp.ones((2, 6), bool), jnp.zeros((2, 6), bool)
+        >>> carry = model.initial_state(params, 2)
+        >>> log_probs, carry = grnn_jax.event_log_probs(
+        ...     model, params, carry, grnn_jax.Batch(events, mask, reset)
+        ... )
+        >>> log_probs.shape
+        (2, 6)
+        >>> bool(jnp.allclose(log_probs.sum(1), grnn_jax.log_prob(model, params, events)))
+        True
     """
     read = model.distribution.log_prob
     return event_statistics(
@@ -192,6 +208,19 @@ def log_prob(
         ValueError: if the shapes do not fit, a token is not a class of the distribution, or
             padding stands before an event. Under jit values cannot be looked at: there a wrong
             token has log-probability NaN.
+
+    Example:
+        >>> import grnn_jax
+        >>> from grnn_jax import cells, distributions
+        >>> model = grnn_jax.make_model(cells.lstm(8), distributions.categorical(2))
+        >>> params = model.init(jax.random.key(0))
+        >>> words = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # all of two events
+        >>> float(jnp.exp(grnn_jax.log_prob(model, params, words)).sum().round(5))
+        1.0
+        >>> padded, mask = jnp.array([[1, 0, 0]]), jnp.array([[True, True, False]])
+        >>> longer = grnn_jax.log_prob(model, params, padded, mask)
+        >>> bool(jnp.allclose(longer, grnn_jax.log_prob(model, params, words[2:3])))
+        True
     """
     shape = jnp.shape(jax.tree.leaves(events)[0])[:2]
     if len(shape) < 2:

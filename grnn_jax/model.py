@@ -180,6 +180,18 @@ def make_model(
             them.
 
     Reference: A. Graves, "Generating sequences with recurrent neural networks", 2013.
+
+    Example:
+        >>> import grnn_jax
+        >>> from grnn_jax import cells, distributions
+        >>> model = grnn_jax.make_model(cells.gru(8), distributions.categorical(5))
+        >>> params = model.init(jax.random.key(0))
+        >>> sorted(params)
+        ['cell', 'distribution', 'start']
+        >>> hidden, carry = model.step(params, model.initial_state(params, 3))
+        >>> model.distribution.logits(params["distribution"], hidden).shape  # p(x_1), [B, V]
+        (3, 5)
+        >>> carry = model.feed(carry, jnp.array([0, 4, 2]))  # x_1, for the next step
     """
     if conditioning_size < 0:
         raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")

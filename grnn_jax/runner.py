@@ -247,14 +247,6 @@ def _due(step: int, every: int) -> bool:
 def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
     """Trains, or goes on training, until the last step, early stopping or a signal.
 
-    >>> import grnn_jax
-    >>> config = grnn_jax.Config(
-    ...     data="mine.txt", hidden_size=8, batch_size=2, sequence_length=16, eval_batch_size=2,
-    ...     valid_fraction=0.25, test_fraction=0.25, num_steps=3,
-    ... )
-    >>> grnn_jax.train(config, "runs/new").reason
-    'all 3 steps are done'
-
     Args:
         config: the settings of the run.
         workdir: its directory; a run that is in it goes on if its settings are the same.
@@ -265,6 +257,15 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
     Raises:
         InputError: the settings, the data or the workdir cannot be used.
         RunError: a step was not finite, or the workdir could not be written to.
+
+    Example:
+        >>> import grnn_jax
+        >>> config = grnn_jax.Config(
+        ...     data="mine.txt", hidden_size=8, batch_size=2, sequence_length=16, eval_batch_size=2,
+        ...     valid_fraction=0.25, test_fraction=0.25, num_steps=3,
+        ... )
+        >>> grnn_jax.train(config, "runs/new").reason
+        'all 3 steps are done'
     """
     validate(config)
     with Signals().installed() as signals:

@@ -195,17 +195,6 @@ class TrainedRun(Run):
 def load(workdir: str | os.PathLike[str], checkpoint: str = "best") -> TrainedRun:
     """Rebuilds a trained run from its workdir alone.
 
-    >>> import grnn_jax
-    >>> run = grnn_jax.load("runs/mine")
-    >>> run.log_prob("an old cat") < run.log_prob("an old") < 0  # nats
-    True
-    >>> [len(text) for text in run.sample(3, length=20, temperature=0.8, seed=1)]
-    [20, 20, 20]
-    >>> run.hidden("an old cat").shape  # [T, H]
-    (10, 8)
-    >>> sorted(run.score_file("mine.txt")[0])[:2]
-    ['bits', 'bits_per_event']
-
     Args:
         workdir: directory of the run.
         checkpoint: "best" (the latest where there is no best one) or "latest".
@@ -215,5 +204,17 @@ def load(workdir: str | os.PathLike[str], checkpoint: str = "best") -> TrainedRu
 
     Raises:
         InputError: there is no run, or no readable checkpoint.
+
+    Example:
+        >>> import grnn_jax
+        >>> run = grnn_jax.load("runs/mine")
+        >>> run.log_prob("an old cat") < run.log_prob("an old") < 0  # nats
+        True
+        >>> [len(text) for text in run.sample(3, length=20, temperature=0.8, seed=1)]
+        [20, 20, 20]
+        >>> run.hidden("an old cat").shape  # [T, H]
+        (10, 8)
+        >>> sorted(run.score_file("mine.txt")[0])[:2]
+        ['bits', 'bits_per_event']
     """
     return TrainedRun(*load_run(os.path.expanduser(workdir), checkpoint))

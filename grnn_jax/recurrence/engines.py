@@ -50,7 +50,13 @@ class EngineChoice(NamedTuple):
 
 
 def supported_engines(cell: Cell) -> tuple[str, ...]:
-    """The names in `ENGINES` that can run a single layer; of a sitewise cell, that of one site."""
+    """The names in `ENGINES` that can run a single layer; of a sitewise cell, that of one site.
+
+    Example:
+        >>> from grnn_jax import cells
+        >>> supported_engines(cells.gru(64))
+        ('scan', 'fused', 'fused_recompute')
+    """
     cell = cell if cell.sitewise is None else cell.sitewise.cell
     return tuple(name for name, engine in ENGINES.items() if engine.supports(cell))
 
@@ -70,6 +76,11 @@ def explain_engine(cell: Cell) -> EngineChoice:
 
     Raises:
         ValueError: for a stack: each of its layers has an engine of its own.
+
+    Example:
+        >>> from grnn_jax import cells
+        >>> explain_engine(cells.min_gru(4)).engine
+        'linear'
     """
     if cell.layered is not None:
         raise ValueError("cell must be a single layer, got a stack; ask for each of its cells")

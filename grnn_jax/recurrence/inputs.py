@@ -94,14 +94,8 @@ class Inputs(NamedTuple):
         """What differs from step to step: arrays [B, T, ...], which can be cut in time."""
         return self.values, self.started, self.addend.step, self.addend.segment
 
-    def with_steps(
-        self,
-        values: Array,
-        started: Bool[Array, "..."] | None,
-        step: Float[Array, "... P"] | None,
-        segment: Int[Array, "..."] | None,
-    ) -> "Inputs":
-        """The same inputs at other steps, as `steps` gives them."""
+    def with_steps(self, values: Any, started: Any, step: Any, segment: Any) -> "Inputs":
+        """The same inputs at other steps, as `steps` gives them: arrays, or how they are split."""
         addend = self.addend._replace(step=step, segment=segment)
         return self._replace(values=values, started=started, addend=addend)
 

@@ -57,6 +57,14 @@ def linear_scan(
         ValueError: for an unknown method, a chunk_size below 1, or shapes that do not fit.
 
     Reference: G. E. Blelloch, "Prefix sums and their applications", 1990.
+
+    Example:
+        >>> import grnn_jax
+        >>> decay, update = jnp.full(4, 0.5), jnp.ones(4)
+        >>> grnn_jax.linear_scan(decay, update, jnp.array(2.0)).tolist()
+        [2.0, 2.0, 2.0, 2.0]
+        >>> grnn_jax.linear_scan(decay, update, jnp.array(0.0)).tolist()
+        [1.0, 1.5, 1.75, 1.875]
     """
     if decay.shape != update.shape or decay.shape[1:] != initial.shape:
         raise ValueError(
@@ -98,6 +106,15 @@ def block_linear_scan(
 
     Raises:
         ValueError: for an unknown method, a chunk_size below 1, or shapes that do not fit.
+
+    Example:
+        >>> import grnn_jax
+        >>> fibonacci = jnp.array([[1.0, 1.0], [1.0, 0.0]])
+        >>> matrices = jnp.broadcast_to(fibonacci[None, :, :, None], (6, 2, 2, 1))  # [T, N, N, U]
+        >>> start = jnp.array([[1.0], [0.0]])  # [N, U]
+        >>> states = grnn_jax.block_linear_scan(matrices, jnp.zeros((6, 2, 1)), start)
+        >>> states[:, 0, 0].tolist()
+        [1.0, 2.0, 3.0, 5.0, 8.0, 13.0]
     """
     if matrices.shape[:2] + matrices.shape[3:] != update.shape or update.shape[1:] != initial.shape:
         raise ValueError(

@@ -54,6 +54,20 @@ def unroll_sharded(
 
     Reference: E. Martin, C. Cundy, "Parallelizing linear recurrent neural nets over sequence
     length", ICLR 2018, for the scan of scans.
+
+    Example:
+        >>> import grnn_jax
+        >>> from grnn_jax import cells
+        >>> mesh = Mesh(jax.devices(), ("time",))
+        >>> cell = cells.min_gru(4)
+        >>> params = cell.init(jax.random.key(0), 3)
+        >>> inputs = jnp.ones((2, 4 * jax.device_count(), 3))  # [B, T, X]
+        >>> state = cell.initial_state(params, 2)
+        >>> outputs, state = grnn_jax.unroll_sharded(
+        ...     cell, params, inputs, state, mesh=mesh, axis="time"
+        ... )
+        >>> outputs.shape == (2, 4 * jax.device_count(), 4)
+        True
     """
     if axis not in mesh.shape:
         raise ValueError(f"axis must be one of the mesh's {list(mesh.shape)}, got {axis!r}")
