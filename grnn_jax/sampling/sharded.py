@@ -60,7 +60,8 @@ def make_sharded_sample(
         >>> from grnn_jax import cells, distributions, sampling
         >>> model = grnn_jax.make_model(cells.gru(4), distributions.categorical(3))
         >>> params = model.init(jax.random.key(0))
-        >>> mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+        >>> from grnn_jax.sharding import make_mesh
+        >>> mesh = make_mesh(jax.devices()[:1])
         >>> draw = sampling.make_sharded_sample(model, mesh, num_samples=2, length=3)
         >>> draw(params, jax.random.key(1), 0).events.shape
         (2, 3)
