@@ -119,14 +119,14 @@ class _Loop:
             shapes,
             self.shardings,
         )
-        found = self.store.restore_latest(*template.split())
-        if found is None:
+        restored = self.store.restore_latest(*template.split())
+        if restored is None:
             return None
-        self.iterator.set_state(found.data)
-        self.progress = Progress(**found.progress)
+        self.iterator.set_state(restored.data)
+        self.progress = Progress(**restored.progress)
         if self.progress.best_step in self.store.steps("best"):
             self.saved_best = self.progress.best_step
-        return TrainState(**found.params, **found.state)
+        return TrainState(**restored.params, **restored.state)
 
     def _restart_clock(self) -> None:
         self.clock, self.clock_events, self.clock_steps = time.perf_counter(), 0, 0
