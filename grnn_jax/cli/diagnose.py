@@ -37,7 +37,7 @@ from grnn_jax.scoring.calibration import (
 )
 from grnn_jax.scoring.classes import class_statistics, read_classes
 from grnn_jax.sharding import check_batch_size, make_mesh
-from grnn_jax.workdir import load_run
+from grnn_jax.workdir import load_run, read_otherwise
 
 FLAGS = flags.FLAGS
 NUM_BINS = 15
@@ -186,7 +186,12 @@ def _add_counts(axes: Any, binned: Binned) -> None:
 def run() -> None:
     """Diagnoses what the flags name."""
     flags.check_split()
-    run = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    run = read_otherwise(
+        load_run(FLAGS.workdir, FLAGS.checkpoint),
+        FLAGS.data,
+        column=FLAGS.column,
+        as_is=FLAGS.as_is,
+    )
     mesh, config = make_mesh(), run.config
     if FLAGS.eval_batch_size < 0:
         raise InputError(f"--eval_batch_size must be at least 0, got {FLAGS.eval_batch_size}")
@@ -233,6 +238,7 @@ def define_flags() -> None:
     """Defines the flags of the command."""
     define = flags.define
     define("string", "data", "", "File to look at whole; empty for a split of the run's own data.")
+    flags.define_reading()
     define("enum", "split", "valid", "Split to look at.", enum_values=list(SPLITS))
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
     streams = "Streams that text is scored as, each after 256 events of context; 0: as the run."

@@ -65,6 +65,8 @@ def run() -> None:
     values = evaluation.evaluate(
         FLAGS.workdir,
         data=os.path.expanduser(FLAGS.data),
+        column=FLAGS.column,
+        as_is=FLAGS.as_is,
         split=FLAGS.split,
         checkpoint=FLAGS.checkpoint,
         eval_batch_size=FLAGS.eval_batch_size,
@@ -79,6 +81,7 @@ def define_flags() -> None:
     """Defines the flags of the command."""
     define = flags.define
     define("string", "data", "", "File to score whole; empty for a split of the run's own data.")
+    flags.define_reading()
     define("enum", "split", "valid", "Split to score.", enum_values=list(SPLITS))
     define("enum", "checkpoint", "best", "Checkpoint to score.", enum_values=["best", "latest"])
     streams = "Streams that text is scored as, each after 256 events of context; 0: as the run."

@@ -92,6 +92,12 @@ def define_import_module() -> None:
     _remember(MACHINE, user_modules.FLAG)
 
 
+def define_reading() -> None:
+    """Defines the flags that say how --data is read, where other than the data of the run."""
+    define("string", "column", "", "Column of --data with the sequences; empty: as the run.")
+    define("boolean", "as_is", False, "Read --data as the format says, whatever it looks like.")
+
+
 def define(kind: str, name: str, default: object, help: str, **options: object) -> None:
     """Defines a flag of one command, listed first in its help.
 

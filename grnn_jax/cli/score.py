@@ -30,7 +30,7 @@ from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits
 from grnn_jax.scoring import RANKS, compare, records, score_file, summary
 from grnn_jax.scoring.files import ScoredFile
-from grnn_jax.workdir import Run, load_run
+from grnn_jax.workdir import Run, load_run, read_otherwise
 
 FLAGS = flags.FLAGS
 
@@ -65,7 +65,9 @@ def score(run: Run, folder: str, hidden: str | None = None) -> ScoredFile:
     """Scores --data with a run; files that are needed meanwhile go into a folder."""
     config, path = run.config, os.path.expanduser(FLAGS.data)
     # Tokens are found again by the scoring itself; here they say how many there are.
-    total = load_file(path, config.format, run.codec, folder, column=config.column).num_events
+    total = load_file(
+        path, config.format, run.codec, folder, column=config.column, as_is=config.as_is
+    ).num_events
     with contextlib.closing(Countdown(total, "events")) as countdown:
         return score_file(
             run,
@@ -104,12 +106,12 @@ def plot(scored: ScoredFile, other: ScoredFile | None) -> None:
 def run() -> None:
     """Scores as the flags say."""
     check_flags()
-    run = load_run(FLAGS.workdir, FLAGS.checkpoint)
-    other_run = (
-        load_run(FLAGS.other_workdir, FLAGS.checkpoint, argument="other_workdir")
-        if FLAGS.other_workdir
-        else None
-    )
+    reading = {"column": FLAGS.column, "as_is": FLAGS.as_is}
+    run = read_otherwise(load_run(FLAGS.workdir, FLAGS.checkpoint), FLAGS.data, **reading)
+    other_run = None
+    if FLAGS.other_workdir:
+        other_run = load_run(FLAGS.other_workdir, FLAGS.checkpoint, argument="other_workdir")
+        other_run = read_otherwise(other_run, FLAGS.data, **reading)
     is_density = run.model.distribution.is_density
     if other_run is not None and other_run.model.distribution.is_density != is_density:
         raise InputError(
@@ -158,6 +160,7 @@ def define_flags() -> None:
     """Defines the flags of the command."""
     define = flags.define
     define("string", "data", "", "File to score, in the format of the run.")
+    flags.define_reading()
     where = "File for the records, .jsonl, .csv or .parquet; empty: JSON lines, standard output."
     define("string", "output", "", where)
     define("boolean", "per_event", False, "A record for each event, not for each sequence.")

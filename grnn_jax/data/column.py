@@ -1,9 +1,15 @@
-"""One column of a CSV file of any size, as text with one value a line."""
+"""One column of a file of any size, as text with one value a line, and the records of FASTA so."""
 
 import csv
+import gzip
+import io
+import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from grnn_jax.data.file_kinds import kind_of
 from grnn_jax.errors import InputError
 
 ROWS_PER_CHUNK = 4096
@@ -11,18 +17,17 @@ MAX_FIELD = 1 << 24
 """Most characters of a value; a forgotten quote is not searched for beyond."""
 
 
-def is_csv(path: str | os.PathLike[str]) -> bool:
-    """Whether the name of a file says that it is CSV, gzip-compressed or not."""
-    return os.fspath(path).lower().endswith((".csv", ".csv.gz"))
-
-
 def column_text(chunks: Iterable[str], path: str | os.PathLike[str], column: str) -> Iterator[str]:
-    """The values of one column of CSV as text: line i is the value whose row ends on line i.
+    """The values of one column as text: line i is the value whose row ends on line i.
+
+    The name of the file says how: .csv, .tsv (cells parted by tabs, quoted as in CSV), .smi (cells
+    parted by blanks, not quoted), .jsonl (an object a line).
 
     Args:
         chunks: the contents of the file, cut anywhere.
-        path: the file, for messages.
-        column: name of the column, as in the first row.
+        path: the file.
+        column: name of the column, as in the first row; for .smi also its number from 1; for .jsonl
+            the key.
 
     Yields:
         Text, many rows at a time; a line without a row's end is empty.
@@ -30,8 +35,18 @@ def column_text(chunks: Iterable[str], path: str | os.PathLike[str], column: str
     Raises:
         InputError: names the file and the line of a row that cannot be used.
     """
+    kind = kind_of(path)
+    if kind in ("smi", "jsonl"):
+        values = _smiles_column if kind == "smi" else _json_values
+        return _in_parts(values(_lines_with_ends(chunks), path, column))
+    return _csv_column(chunks, path, column, "\t" if kind == "tsv" else ",")
+
+
+def _csv_column(
+    chunks: Iterable[str], path: str | os.PathLike[str], column: str, delimiter: str
+) -> Iterator[str]:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
-    rows = csv.reader(_lines_with_ends(chunks), strict=True)
+    rows = csv.reader(_lines_with_ends(chunks), delimiter=delimiter, strict=True)
     index, num_fields, done = -1, 0, 0
     text: list[str] = []
     try:
@@ -78,3 +93,176 @@ def _lines_with_ends(chunks: Iterable[str]) -> Iterator[str]:
         yield from (line + "\n" for line in lines)
     if rest:
         yield rest
+
+
+def _in_parts(lines: Iterable[str]) -> Iterator[str]:
+    """Lines, many at a time."""
+    text: list[str] = []
+    for line in lines:
+        text.append(line + "\n")
+        if len(text) > ROWS_PER_CHUNK:
+            yield "".join(text)
+            text = []
+    yield "".join(text)
+
+
+def _smiles_column(
+    lines: Iterable[str], path: str | os.PathLike[str], column: str
+) -> Iterator[str]:
+    """Cells parted by blanks, of which the first line may be the names."""
+    index = -1
+    for number, line in enumerate(lines, start=1):
+        cells = line.split()
+        if not cells:
+            yield ""
+            continue
+        if index < 0:
+            is_header = column in cells
+            if is_header:
+                index = cells.index(column)
+            elif column.isdecimal() and int(column) >= 1:
+                index = int(column) - 1
+            elif column.lower() in ("smiles", "smi"):
+                index = 0
+            else:
+                raise InputError(
+                    f"{path} has no column {column!r}: its first line is {line.strip()!r:.80}; "
+                    "give column=1 for what stands before the first blank"
+                )
+            if is_header:
+                yield ""
+                continue
+        if index >= len(cells):
+            raise InputError(
+                f"{path}, line {number}: expected at least {index + 1} cells, parted by blanks, "
+                f"got {len(cells)}"
+            )
+        yield cells[index]
+
+
+def _json_values(lines: Iterable[str], path: str | os.PathLike[str], key: str) -> Iterator[str]:
+    """The values of one key of JSON objects, one a line."""
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            yield ""
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not valid JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: expected a JSON object, got {line.strip()!r:.80}")
+        if key not in values:
+            raise InputError(
+                f"{where}: no key {key!r}; its keys are {', '.join(map(repr, values))}"
+            )
+        yield _one_line(values[key], f"{where}, key {key!r}")
+
+
+def _one_line(value: Any, where: str) -> str:
+    """A value that is a line of text; nothing where there is none."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"{where}: expected text, got {value!r:.80}")
+    if "\n" in value or value.endswith("\r"):
+        raise InputError(
+            f"{where}: expected one line of text, got a value with a line break, {value!r:.80}"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON may name half of a character.
+        raise InputError(f"{where}: not valid Unicode: {error.reason}") from error
+    return value
+
+
+def parquet_column_text(path: str | os.PathLike[str], column: str) -> Iterator[str]:
+    """The values of one column of a Parquet file as text: line i is row i.
+
+    Args:
+        path: the file; one that is gzipped is held in memory.
+        column: name of the column.
+
+    Yields:
+        Text, many rows at a time.
+
+    Raises:
+        InputError: the file cannot be read, or has no such column of text.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"reading {path} needs pyarrow: pip install pyarrow") from error
+    row = 0
+    try:
+        source: Any = os.fspath(path)
+        if source.lower().endswith(".gz"):
+            with gzip.open(source) as packed:
+                source = io.BytesIO(packed.read())
+        file = parquet.ParquetFile(source)
+        names = file.schema_arrow.names
+        if names.count(column) != 1:
+            number = "two columns" if column in names else "no column"
+            raise InputError(
+                f"{path} has {number} {column!r}; its columns are {', '.join(map(repr, names))}"
+            )
+        for batch in file.iter_batches(ROWS_PER_CHUNK, columns=[column]):
+            lines = []
+            for value in batch.column(0).to_pylist():
+                row += 1
+                lines.append(_one_line(value, f"{path}, row {row}, column {column!r}") + "\n")
+            yield "".join(lines)
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path} is not a readable Parquet file: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is not a complete gzip file: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def fasta_text(chunks: Iterable[str], path: str | os.PathLike[str]) -> Iterator[str]:
+    """The sequences of FASTA as text: each stands on the last line of its record, joined.
+
+    A record is a line >NAME and the lines of its sequence; lines that begin with ; are comments.
+
+    Args:
+        chunks: the contents of the file, cut anywhere.
+        path: the file, for messages.
+
+    Yields:
+        Text, many records at a time.
+
+    Raises:
+        InputError: names the line before the first record, or the record without a sequence.
+    """
+    return _in_parts(_fasta_lines(_lines_with_ends(chunks), path))
+
+
+def _fasta_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> Iterator[str]:
+    header, start, pending = "", 0, 0
+    parts: list[str] = []
+
+    def record() -> Iterator[str]:
+        """The lines since the last residues of the record before."""
+        if header and not parts:
+            raise InputError(f"{path}, line {start}: the record {header!r:.80} has no sequence")
+        yield from [""] * (pending - 1)
+        if pending:
+            yield "".join(parts)
+
+    for number, line in enumerate(lines, start=1):
+        line = line.strip()
+        if line.startswith(">"):
+            yield from record()
+            header, start, parts, pending = line, number, [], 0
+        elif line and not line.startswith(";"):
+            if not header:
+                raise InputError(
+                    f"{path}, line {number}: expected a FASTA record that begins with >, got "
+                    f"{line!r:.80}"
+                )
+            parts.append("".join(line.split()))
+        pending += 1
+    yield from record()

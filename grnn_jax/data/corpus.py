@@ -4,6 +4,7 @@ import codecs
 import dataclasses
 import gzip
 import io
+import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,7 +13,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Integer
 
-from grnn_jax.data.column import column_text, is_csv
+from grnn_jax.data.column import column_text, fasta_text, parquet_column_text
+from grnn_jax.data.file_kinds import (
+    COLUMN_FILES,
+    COLUMN_KINDS,
+    HEAD_CHARACTERS,
+    check_characters,
+    check_lines,
+    kind_of,
+)
 from grnn_jax.data.text_codec import TextCodec, complete_pieces
 from grnn_jax.errors import InputError
 
@@ -109,6 +118,22 @@ class Corpus(NamedTuple):
         return self._replace(events=events, offsets=offsets)
 
 
+def file_identity(path: str | os.PathLike[str]) -> list[Any]:
+    """What identifies a file as long as nobody writes to it.
+
+    Programs can set the time of the last change back; that of the last change of its inode they
+    cannot, and whoever writes sets it.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its path, its size and both times, as JSON.
+    """
+    status = os.stat(path)
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 @runtime_checkable
 class TextSource(Protocol):
     """Where text comes from: documents, each a stream of chunks that need not fit in memory."""
@@ -124,36 +149,70 @@ class TextSource(Protocol):
 class FileSource:
     """One UTF-8 text file, plain or gzip-compressed, as a single document.
 
-    Line ends are kept, a byte order mark is dropped. `argument` names the path in messages. With
-    `column` the file is CSV, and its text one value of that column a line.
+    Line ends are kept, a byte order mark is dropped.
+
+    Attributes:
+        path: the file.
+        argument: the argument that named it, for messages.
+        column: the column whose values are the lines of the text, of a file that has columns.
+        by_line: whether each line is to be a sequence: FASTA is then read, a record a line, and
+          what does not hold lines is refused.
+        as_is: whether nothing is refused for what its name or its first lines show it to be, and
+          nothing but the lines of FASTA is read.
     """
 
     path: str | os.PathLike[str]
     argument: str = "data"
     column: str = ""
+    by_line: bool = False
+    as_is: bool = True
 
     def documents(self, errors: str = "strict") -> Iterator[tuple[str, Iterator[str]]]:
-        chunks = self._chunks(errors)
-        if self.column:
-            yield (
-                f"{self.path}, text of {self.column!r}",
-                column_text(chunks, self.path, self.column),
-            )
+        self._check()
+        if self.column and kind_of(self.path) == "parquet":
+            chunks = parquet_column_text(self.path, self.column)
+        elif self.column:
+            chunks = column_text(self._chunks(errors), self.path, self.column)
+        elif self._is_fasta:
+            chunks = fasta_text(self._chunks(errors), self.path)
         else:
-            yield str(self.path), chunks
+            chunks = self._checked(self._chunks(errors), errors)
+        name = f"{self.path}, text of {self.column!r}" if self.column else str(self.path)
+        yield name, chunks
+
+    @property
+    def _is_fasta(self) -> bool:
+        return self.by_line and not self.as_is and kind_of(self.path) == "fasta"
+
+    def _checked(self, chunks: Iterator[str], errors: str) -> Iterator[str]:
+        """The text, of which the beginning shows nothing else."""
+        if self.as_is:
+            return chunks
+        first, length = [], 0
+        for chunk in chunks:
+            first.append(chunk)
+            length += len(chunk)
+            if length >= HEAD_CHARACTERS:
+                break
+        head = "".join(first)[:HEAD_CHARACTERS]
+        if self.by_line or errors == "strict":
+            check_characters(self.path, self.argument, head)
+        if self.by_line:
+            check_lines(self.path, self.argument, head)
+        return itertools.chain(first, chunks)
 
     def fingerprint(self) -> Any:
-        """Path, size and time of the last change, and the column where there is one."""
+        """Path, size and times of the last change, and the column where there is one."""
         self._check()
-        status = os.stat(self.path)
-        identity = [os.path.abspath(self.path), status.st_size, status.st_mtime_ns]
+        identity = file_identity(self.path)
+        if self._is_fasta:
+            return [*identity, {"records": "fasta"}]
         return [*identity, self.column] if self.column else identity
 
     def _check(self) -> None:
-        if self.column and not is_csv(self.path):
+        if self.column and kind_of(self.path) not in COLUMN_KINDS:
             raise InputError(
-                f"{self.argument}: column={self.column} needs a .csv or .csv.gz file, "
-                f"got {self.path}"
+                f"{self.argument}: column={self.column} needs a {COLUMN_FILES}, got {self.path}"
             )
         if os.path.isdir(self.path):
             raise InputError(f"{self.argument}: {self.path} is a directory, expected a text file")

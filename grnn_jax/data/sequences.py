@@ -14,7 +14,7 @@ import numpy as np
 
 from grnn_jax.config import FIELDS, SPLITS
 from grnn_jax.data.codec import Codec, Options
-from grnn_jax.data.corpus import Corpus, Events, event_arrays, map_events
+from grnn_jax.data.corpus import Corpus, Events, event_arrays, file_identity, map_events
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.splitting import Fractions, deal
 from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store
@@ -204,11 +204,11 @@ def fingerprint(path: str) -> Any:
         path: the file or folder.
 
     Returns:
-        For each file its path, size and time of the last change, as JSON.
+        For each file what `file_identity` says.
     """
     root = pathlib.Path(path)
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    return [[os.path.abspath(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+    return [file_identity(file) for file in files]
 
 
 def load_sequences(

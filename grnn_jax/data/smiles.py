@@ -36,6 +36,7 @@ class SmilesCodec(VocabularyCodec):
 
     name: ClassVar[str] = "smiles"
     options: ClassVar[tuple[str, ...]] = ()
+    ends_at_blank: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.lowercase:

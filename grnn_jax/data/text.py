@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,14 +15,17 @@ from jaxtyping import Integer
 
 from grnn_jax.config import SPLITS
 from grnn_jax.data.codec import Codec, Options
-from grnn_jax.data.column import is_csv
 from grnn_jax.data.corpus import Corpus, FileSource, TextSource, iter_lines, text_pieces
+from grnn_jax.data.file_kinds import COLUMN_KINDS, kind_of
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.shakespeare import PlaysSource
 from grnn_jax.data.splitting import Fractions, deal
 from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store, write_line, write_text
 from grnn_jax.data.text_codec import CODECS, TextCodec, check_codec_options
 from grnn_jax.errors import InputError
+
+_FEW_LINES = 100
+"""Lines of a file that are looked at to see what it is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,7 @@ class TextFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return () if self.is_stream else ("column",)
+        return ("as_is",) if self.is_stream else ("column", "as_is")
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:
@@ -51,9 +55,13 @@ class TextFormat(Format):
         check_codec_options(settings["codec"], settings["max_vocabulary"])
         sources: dict[str, TextSource] = {split: PlaysSource(split) for split in SPLITS}
         if paths:
-            column = settings["column"]
             sources = {
-                split: FileSource(path, "data" if split == "train" else f"{split}_data", column)
+                split: self._source(
+                    path,
+                    "data" if split == "train" else f"{split}_data",
+                    settings["column"],
+                    settings,
+                )
                 for split, path in paths.items()
             }
         loader = TextLoader(sources, held_out, by_line=not self.is_stream)
@@ -72,9 +80,38 @@ class TextFormat(Format):
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> Corpus:
         assert isinstance(codec, TextCodec)
-        source = FileSource(path, argument, settings["column"] if is_csv(path) else "")
+        column = settings["column"] if _has_columns(path) else ""
+        source = self._source(path, argument, column, settings)
         loader = TextLoader({"train": source}, Fractions(), by_line=not self.is_stream)
         return loader.load(codec, cache_dir).corpora["train"]
+
+    def _source(
+        self, path: str, argument: str, column: str, settings: Mapping[str, Any]
+    ) -> FileSource:
+        return FileSource(
+            path, argument, column, by_line=not self.is_stream, as_is=settings["as_is"]
+        )
+
+
+def _notation(lines: Iterator[tuple[str, int, str]]) -> Iterator[tuple[str, int, str]]:
+    """Lines of a notation that ends at its first blank."""
+    for name, number, line in lines:
+        if blank := re.search(r"\s", line):
+            raise InputError(
+                f"{name}, line {number}, column {blank.start() + 1}: a SMILES ends at its first "
+                f"blank, got {line!r:.80}; column=NAME reads one column of a .smi, .tsv or .csv "
+                "file"
+            )
+        yield name, number, line
+
+
+def _has_columns(path: str) -> bool:
+    """Whether a file has columns: plain lines of SMILES have none, whatever their name."""
+    kind = kind_of(path)
+    if kind == "smi" and os.path.isfile(path):
+        lines = itertools.islice(iter_lines(FileSource(path)), _FEW_LINES)
+        return any(len(line.split()) > 1 for _, _, line in lines)
+    return kind in COLUMN_KINDS
 
 
 class TextLoader:
@@ -111,7 +148,8 @@ class TextLoader:
     def _pieces(self, source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
         """The text of a source in pieces none of which cuts a symbol, or its lines."""
         if self._by_line:
-            return (line for _, _, line in iter_lines(source, codec.decode_errors))
+            lines = iter_lines(source, codec.decode_errors)
+            return (line for _, _, line in (_notation(lines) if codec.ends_at_blank else lines))
         return text_pieces(source, codec)
 
     def _train_pieces(self, codec: type[TextCodec], options: Options) -> Iterator[str]:

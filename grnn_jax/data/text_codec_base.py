@@ -34,6 +34,8 @@ class TextCodec(Codec):
         is_bytes: whether a token is a byte of UTF-8, not a symbol of text.
         unknown: the token that stands for every symbol outside the vocabulary; None where there
           is none, and such symbols are refused.
+        ends_at_blank: whether a line of the notation ends at its first blank, so that one with a
+          blank holds something else too, and is not trained on.
     """
 
     lowercase: bool = False
@@ -43,6 +45,7 @@ class TextCodec(Codec):
     fits_train: ClassVar[bool] = False
     is_bytes: ClassVar[bool] = False
     unknown: ClassVar[int | None] = None
+    ends_at_blank: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, pieces: Iterable[str], with_end: bool, options: Options) -> "TextCodec":

@@ -94,7 +94,13 @@ def score_file(
     mesh = make_mesh()
     check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
     corpus = load_file(
-        path, config.format, run.codec, folder, argument=argument, column=config.column
+        path,
+        config.format,
+        run.codec,
+        folder,
+        argument=argument,
+        column=config.column,
+        as_is=config.as_is,
     )
     if corpus.num_events == 0:
         raise InputError(f"{argument}: {path} has nothing to score")

@@ -10,6 +10,7 @@ from grnn_jax.workdir.run import (
     load_run_data,
     open_workdir,
     read_config,
+    read_otherwise,
 )
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "load_run_data",
     "open_workdir",
     "read_config",
+    "read_otherwise",
     "validate",
 ]

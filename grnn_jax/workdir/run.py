@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import FIELDS, Config, differences, from_json, to_json
 from grnn_jax.data import FORMATS, Codec, Splits, TextCodec, codec_from_dict, load_splits
+from grnn_jax.data.file_kinds import COLUMN_FILES, COLUMN_KINDS, kind_of
 from grnn_jax.data.store import remove_others
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model
@@ -207,7 +208,9 @@ def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
     codec = None
     if (workdir / CONFIG_FILE).exists():
         path = workdir / CONFIG_FILE
-        changed = differences(from_json(_read(path), str(path)), config)
+        saved = from_json(_read(path), str(path))
+        config = dataclasses.replace(config, as_is=saved.as_is)  # The files are read as they were.
+        changed = differences(saved, config)
         if changed:
             flags = "; ".join(f"{n} was {old!r}, is {new!r}" for n, (old, new) in changed.items())
             cosine = " (schedule=cosine depends on num_steps)" if "num_steps" in changed else ""
@@ -253,6 +256,35 @@ def read_config(workdir: str | os.PathLike[str], argument: str = "workdir") -> C
     config = from_json(_read(path, argument), str(path))
     validate(config)
     return config
+
+
+def read_otherwise(run: Run, data: str, *, column: str = "", as_is: bool = False) -> Run:
+    """A run that reads a file in another way than its own data.
+
+    Args:
+        run: a trained model.
+        data: the file.
+        column: its column with the sequences; empty: as the run.
+        as_is: whether it is read as the format says, whatever it looks like.
+
+    Returns:
+        The run, its settings changed.
+
+    Raises:
+        InputError: these have no effect.
+    """
+    config = run.config
+    for name, value in (("column", column), ("as_is", as_is)):
+        if value and not data:
+            raise InputError(f"{name}={value} needs data=FILE, got none")
+        if value and name not in FORMATS[config.format].options:
+            raise InputError(f"{name}={value} has no effect on a run with format={config.format}")
+    if column and kind_of(data) not in COLUMN_KINDS:
+        raise InputError(f"column={column} needs a {COLUMN_FILES}, got {data}")
+    config = dataclasses.replace(
+        config, column=column or config.column, as_is=as_is or config.as_is
+    )
+    return run._replace(config=config)
 
 
 def load_run(

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import io
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -110,9 +111,126 @@ def test_the_run_of_a_column(tmp_path):
     assert load_file(plain, "lines", splits.codec, column="SMILES").num_events == 6
 
 
+def sequences(path, codec_object=None, **settings):
+    """The lines of a file as they are trained on, or as the codec of a run reads them."""
+    if codec_object is not None:
+        corpus, codec = load_file(path, "lines", codec_object, **settings), codec_object
+    else:
+        splits = load_splits(
+            data=path, format="lines", valid_fraction=0, test_fraction=0, **settings
+        )
+        corpus, codec = splits.train, splits.codec
+    bounds = zip(corpus.offsets[:-1], corpus.offsets[1:], strict=True)
+    return [codec.decode(corpus.events[a:b]) for a, b in bounds]
+
+
+MOLECULES = ["CCl", "c1cc[nH]c1", "BrCBr", "C%10CC%10"]
+ROWS = list(enumerate(MOLECULES))
+COLUMN_FILES = {
+    "m.csv": ("id,SMILES\n" + "".join(f"{i},{m}\n" for i, m in ROWS), "SMILES"),
+    "m.tsv": ("id\tSMILES\n" + "".join(f"{i}\t{m}\n" for i, m in ROWS), "SMILES"),
+    "named.smi": ("SMILES id\n" + "".join(f"{m} z{i}\n" for i, m in ROWS), "SMILES"),
+    "tab.smi": ("".join(f"{m}\tZINC{i}\n" for i, m in ROWS), "1"),
+    "blank.smi": ("".join(f"{m} two words\n" for m in MOLECULES), "smiles"),
+    "second.smi": ("".join(f"z{i}   {m}\n" for i, m in ROWS), "2"),
+    "m.jsonl": ("".join(json.dumps({"id": i, "mol": m}) + "\n\n" for i, m in ROWS), "mol"),
+    "m.ndjson": ("".join(json.dumps({"mol": m}) + "\r\n" for m in MOLECULES), "mol"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("name", COLUMN_FILES)
+def test_files_that_have_columns(tmp_path, chunk_bytes, name, suffix):
+    text, column = COLUMN_FILES[name]
+    path = write(tmp_path / (name + suffix), text)
+    assert sequences(path, codec="smiles", column=column) == MOLECULES
+    codec = load_splits(data=path, format="lines", codec="smiles", column=column).codec
+    assert sequences(path, codec, column=column) == MOLECULES
+    with pytest.raises(InputError, match=f"{name}.* looks like .* give column="):
+        load_splits(data=path, format="lines")
+    with pytest.raises(InputError, match=f"{name}.* looks like .* give column="):
+        load_file(path, "lines", codec)
+    # Its lines, if that is wanted.
+    with_everything = load_splits(data=path, format="lines", options={"as_is": True}).train
+    assert with_everything.num_events > sum(map(len, MOLECULES)) + len(MOLECULES)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_column_of_parquet(tmp_path, suffix):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = io.BytesIO()
+    table = pyarrow.table({"id": range(4), "mol": [*MOLECULES[:3], None], "two": ["a\nb"] * 4})
+    parquet.write_table(table, file)
+    path = tmp_path / f"m.parquet{suffix}"
+    path.write_bytes(gzip.compress(file.getvalue()) if suffix else file.getvalue())
+    assert sequences(str(path), codec="smiles", column="mol") == MOLECULES[:3]
+    for column, message in (
+        ("x", "no column 'x'; its columns are 'id', 'mol', 'two'"),
+        ("id", "row 1, column 'id': expected text, got 0"),
+        ("two", "row 1, column 'two': expected one line of text"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sequences(str(path), column=column)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="is not a"):
+        sequences(str(path), column="mol")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "column", "message"),
+    [
+        ("m.smi", "CC a\nC\n", "2", "line 2: expected at least 2 cells, parted by blanks, got 1"),
+        ("m.smi", "CC a\n", "0", "no column '0': its first line is 'CC a'; give column=1"),
+        ("m.jsonl", '{"a": "x"}\n{"b": "y"}\n', "a", "line 2: no key 'a'; its keys are 'b'"),
+        ("m.jsonl", '{"a": "x"}\n[1]\n', "a", r"line 2: expected a JSON object, got '\[1\]'"),
+        ("m.jsonl", '{"a": 5}\n', "a", "line 1, key 'a': expected text, got 5"),
+        ("m.jsonl", '{"a": "x\\ny"}\n', "a", "line 1, key 'a': expected one line of text"),
+        ("m.jsonl", '{"a": "\\ud800"}\n', "a", "line 1, key 'a': not valid Unicode"),
+        ("m.jsonl", '{"a": "x"\n', "a", "line 1: not valid JSON"),
+        ("m.jsonl", "[" * 100_000, "a", "line 1: not valid JSON"),
+    ],
+)
+def test_bad_cells(tmp_path, name, text, column, message):
+    with pytest.raises(InputError, match=message):
+        sequences(write(tmp_path / name, text), column=column)
+
+
+GENES = ["ACGTAC", "GG", "TTTTA"]
+FASTA = "; made up\n>a first\nACGT\nAC\n\n>b\r\nGG\n>c\nTT\nTT A\n"
+
+
+@pytest.mark.parametrize("name", ["g.fa", "g.fasta.gz", "G.FAA", "g.fna"])
+def test_fasta_is_a_record_a_sequence(tmp_path, chunk_bytes, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(FASTA.encode()) if name.endswith("gz") else FASTA.encode())
+    assert sequences(str(path)) == GENES
+    source = FileSource(path, by_line=True, as_is=False)
+    assert [number for _, number, _ in iter_lines(source)] == [5, 7, 10]
+    as_is = sequences(str(path), options={"as_is": True})
+    assert as_is[:3] == ["; made up", ">a first", "ACGT"]
+    codec = load_splits(data=str(path), format="lines").codec
+    other = write(tmp_path / "o.fa", ">x\nAC\nGX\n")
+    with pytest.raises(InputError, match="line 3, column 4: character 'X'"):
+        load_file(other, "lines", codec)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ACGT\n>a\nAC\n", "line 1: expected a FASTA record that begins with >, got 'ACGT'"),
+        (">a\n>b\nAC\n", "line 1: the record '>a' has no sequence"),
+        (">a\nAC\n\n>b\n\n", "line 4: the record '>b' has no sequence"),
+    ],
+)
+def test_bad_fasta(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        sequences(write(tmp_path / "g.fa", text))
+
+
 def test_where_a_column_does_not_fit(tmp_path):
     path = write(tmp_path / "m.txt", "a\nb\n")
-    with pytest.raises(InputError, match=r"data: column=x needs a \.csv or \.csv\.gz file, got"):
+    with pytest.raises(InputError, match=r"column=x needs a \.csv, .* or \.parquet file"):
         load_splits(data=path, format="lines", column="x")
     with pytest.raises(InputError, match="column=x needs format=lines, got format=text"):
         load_splits(data=path, column="x")
