@@ -49,8 +49,8 @@ def initialize_distributed(coordinator_address: str, num_processes: int, process
         raise InputError(f"num_processes must be at least 1, got {num_processes}")
     if not 0 <= process_id < num_processes:
         raise InputError(f"process_id must be from 0 to {num_processes - 1}, got {process_id}")
-    found = re.fullmatch(r".+:(\d+)", coordinator_address)
-    if not found or not 0 < int(found[1]) < 65536:
+    address = re.fullmatch(r".+:(\d+)", coordinator_address)
+    if not address or not 0 < int(address[1]) < 65536:
         raise InputError(
             "coordinator_address must be host:port, as in localhost:1234, "
             f"got {coordinator_address!r}"
@@ -144,9 +144,9 @@ def partition_specs(tree: PyTree, rules: Rules = REPLICATED) -> PyTree:
 
     def spec(path: tuple, _: object) -> P:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        for pattern, found in rules:
+        for pattern, partition in rules:
             if re.search(pattern, name):
-                return found
+                return partition
         raise ValueError(f"no partition rule matches the parameter {name!r}")
 
     return jax.tree_util.tree_map_with_path(spec, tree)
