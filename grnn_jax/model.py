@@ -316,5 +316,6 @@ def make_encoder(
     table = distribution.token_table(output)
     projected = None
     if cell is not None and projecting_a_table_pays(table.shape[0], True, num_events):
+        # Not left to the compiler: so it stands in front of the loop on every platform.
         projected = cell.project(params["cell"], table_with_start(table, start))
     return lambda event, started: Inputs(event, table, start, started, projected)

@@ -64,11 +64,13 @@ def scan_over_devices(
         lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(run, entering)
     )
 
+    # Every device takes part in every turn, as collectives need; only one of them computes.
     def turn(carry: tuple[Any, ...], device: Array) -> tuple[tuple[Any, ...], None]:
         entering, outputs = carry
         mine = device == index
         left, ours = jax.lax.cond(mine, run, lambda entering: blank, entering)
         outputs = jax.tree.map(lambda new, old: jnp.where(mine, new, old), ours, outputs)
+        # All others give zeros: the sum hands the state on to the next device.
         return (jax.lax.psum(left, axis_name), outputs), None
 
     start = (entering, blank[1])

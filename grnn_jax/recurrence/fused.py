@@ -111,6 +111,8 @@ def _forward(
         state = pointwise(plan, params.weights, entering, before)
         return state, (state, keep(plan, entering))
 
+    # Projected for some steps at once, gates are read while they are in the cache: [T, B, G·H] of
+    # all steps would go out to memory and come back.
     def chunk(state: State, window: tuple[PyTree, Array | None]) -> tuple[State, tuple[Any, ...]]:
         sequence, reset = window
         return jax.lax.scan(step, state, (read_gates(plan, params.shared, sequence), reset))

@@ -65,6 +65,7 @@ def project_gates(cell: Cell, params: Params, inputs: Inputs) -> ProjectedGates:
             split(addend.table),
         )
         sequence = indices, addend.segment
+        # The loop reads a few tables that stay in the cache, and not [T, B, G·H] of gates.
         if indices.size * table.shape[0] <= ONE_HOT_LIMIT:
             return ProjectedGates(gather_gates, shared, sequence, is_gather=True)
         # The gradient of a large table is one scatter for the window, not one for each chunk.

@@ -128,6 +128,7 @@ class Inputs(NamedTuple):
         where that is cheaper than projecting every event.
         """
         if self.projected_table is not None:
+            # In a loop over single events this is all that is left of the input layer: a gather.
             started = True if self.started is None else self.started
             last = self.projected_table.shape[0] - 1
             projected = lookup(self.projected_table, jnp.where(started, self.values, last))
@@ -136,6 +137,7 @@ class Inputs(NamedTuple):
             projected = lookup(cell.project(params, table), indices)
         else:
             projected = cell.project(params, self.lookup())
+        # Behind the gather: an addend differs from row to row, a table's rows do not.
         addend = self.addend.total()
         return projected if addend is None else projected + addend
 

@@ -71,6 +71,7 @@ def _states(linear: Linear, method: str, axis_name: str | None) -> Callable[...,
         decay, update = linear.coefficients(params, projected)
         if reset is None:
             return decay, update
+        # s_t = a ⊙ s_0 + b needs no state before it: a decay of 0 cuts the scan there exactly.
         restarts = reset[:, :, None]
         update = jnp.where(restarts, update + decay * fresh, update)
         return jnp.where(restarts, 0, decay), update
@@ -96,6 +97,8 @@ def _states(linear: Linear, method: str, axis_name: str | None) -> Callable[...,
         def restarted(params: Params, projected: Array, fresh: Array) -> tuple[Array, Array]:
             return coefficients(params, projected, fresh, reset)
 
+        # Computed again: a, b and what their derivative needs would be several [T, B, S] arrays
+        # kept between the passes, and they are elementwise.
         (decay, update), pullback = jax.vjp(restarted, params, projected, fresh)
         d_decay, d_update, d_state = linear_scan_gradient(
             decay, state, states, d_states, method=method, axis_name=axis_name

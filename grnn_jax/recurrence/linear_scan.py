@@ -192,6 +192,7 @@ def _plan(plan: _Plan, length: int) -> _Plan:
 
 def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
     plan = _plan(plan, decay.shape[0])
+    # Products of hundreds of decays lose all digits of a bfloat16.
     dtype = jnp.promote_types(jnp.result_type(decay, update, initial), jnp.float32)
     if decay.shape[0] == 0:
         return jnp.zeros(update.shape, dtype)
@@ -206,6 +207,8 @@ def _scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
             run, initial, reverse=plan.reverse, axis_name=plan.axis_name
         )
         return states
+    # What each chunk does to a state is known before any state is: the maps of whole chunks are
+    # joined first (of devices too), then every chunk is entered with the state that reaches it.
     inside, totals = (_whole if plan.method == "parallel" else _chunks)(plan, decay, update)
     if plan.axis_name is not None:
         initial = _entering_device(plan, totals, initial)
@@ -297,11 +300,13 @@ def _chunks(plan: _Plan, decay: Array, update: Array) -> tuple[_Maps, _Maps]:
     count = -(-length // chunk_size)
     missing = count * chunk_size - length
     if missing:
+        # Maps that change nothing fill the last chunk; what they give is cut off by `_scan`.
         like = jnp.broadcast_to(decay[:1], (missing, *decay.shape[1:]))
         decay = jnp.concatenate([decay, _identity(plan, like)])
         update = jnp.concatenate([update, jnp.zeros((missing, *update.shape[1:]), update.dtype)])
 
     def cut(array: Array) -> Array:
+        # Steps first: one loop of `chunk_size` steps runs over all chunks side by side.
         return array.reshape(count, chunk_size, *array.shape[1:]).swapaxes(0, 1)
 
     def step(carry: _Maps, inputs: _Maps) -> tuple[_Maps, _Maps]:

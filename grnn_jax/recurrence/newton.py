@@ -213,15 +213,22 @@ def _solver(gated: Gated, settings: Settings) -> Callable[..., tuple[State, Newt
                 from_blocks(states, num_states, num_blocks), state, initial_state, reset
             )
             blocks = jacobian(kernel, weights, projected, before, reset)
+            # The state in front of the window is given, so its correction is zero.
             zeros = jnp.zeros_like(residual[0])
             correction = scan(blocks, residual, zeros, method=settings.method)
+            # Far from the solution a product of many Jacobians overflows; the residual by itself is
+            # one more fixed-point step, which needs no product.
             correction = jnp.where(jnp.isnan(correction), residual, correction)
+            # And what is finite may point far away: no unit moves by more than its own size.
             limit = jnp.maximum(1, jnp.abs(states))
+            # Written so that a NaN stays active; what has converged keeps its bits, whatever its
+            # neighbours in the batch still need.
             active = ~(size <= tolerance)
             states = jnp.where(active, states + jnp.clip(correction, -limit, limit), states)
             residual, size = residual_of(states)
             return states, residual, size, iterations + active, number + 1
 
+        # Without a linear scan these steps are cheap, and bring cells that forget near at once.
         guess = tuple(jnp.broadcast_to(array, (length, *array.shape)) for array in state)
         guess = jax.lax.fori_loop(0, FIXED_POINT_STEPS, lambda _, states: advance(states), guess)
         start = to_blocks(guess, num_blocks)
@@ -269,6 +276,7 @@ def _solver(gated: Gated, settings: Settings) -> Callable[..., tuple[State, Newt
         num_blocks = number_of_blocks(gated, state[0].shape[1])
         before = in_front(states, state, initial_state, reset)
         blocks = jacobian(kernel, weights, projected, before, reset).swapaxes(1, 2)
+        # The gradient at step t meets the Jacobian of step t + 1; behind the last step is none.
         zeros = jnp.zeros_like(blocks[0])
         following = shift(blocks, zeros, reverse=True, axis_name=axis_name)
         total = _checked_reverse_scan(settings, following, to_blocks(d_states, num_blocks))

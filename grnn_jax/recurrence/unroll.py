@@ -131,6 +131,8 @@ def run_window(
         layer_params = params[f"layer_{number}"]
         layer_options = options
         if options.key is not None:
+            # A key of its own for each layer and purpose: masks stay what they are when another
+            # kind of dropout is switched on.
             layer_key = jax.random.fold_in(options.key, number)
             mask_key, kernel_key = jax.random.split(layer_key)
             layer_options = options._replace(key=jax.random.fold_in(layer_key, PERTURB_FOLD))
@@ -149,6 +151,7 @@ def run_window(
                 window.dropout_index.of_steps() if per_step else window.dropout_index.of_sequences()
             )
             passed = dropout(mask_key, passed, layered.dropout, events)
+        # Upper layers see vectors, whatever entered the first; conditions enter there alone.
         window = window._replace(inputs=Inputs(passed))
     return passed, tuple(final_state)
 
@@ -167,6 +170,7 @@ def _run_layer(
     engine = _choose_engine(cell, window, options)
     projected = _project(cell, params, window, options, by_gates=engine.by_gates)
     arguments = cell, params, projected, state, window.reset, initial_state
+    # `_choose_engine` has refused engines that cannot run split steps.
     if options.axis_name is None or engine.run_split is None:
         return engine.run(*arguments)
     return engine.run_split(*arguments, axis_name=options.axis_name)
@@ -224,9 +228,11 @@ def _project(
 ) -> Float[Array, "T B P"] | ProjectedGates:
     """The projected inputs as the engine reads them, with what training draws."""
     if options.key is None or window.dropout_index is None or cell.perturb is None:
+        # Gate by gate, projected inputs may stay in a table or be made chunk by chunk.
         if by_gates:
             return project_gates(cell, params, window.inputs)
         return window.inputs.project(cell, params)
+    # What is drawn stands beside each event's projection, so that it is whole here.
     projected = window.inputs.project(cell, params)
     projected = cell.perturb(options.key, projected, window.dropout_index.of_steps())
     return split_projected(cell, projected) if by_gates else projected
