@@ -257,13 +257,15 @@ def load_sequences(
         "format": format.name,
     }
     splits: dict[str, Sequences] | None = None
+    # Another version may choose otherwise what to read; the codec knows what it was made for.
+    read_options = key["options"] if codec is None else codec.read_options()
     if codec is None:
-        splits = _read_splits(format, paths, held_out, key["options"])
+        splits = _read_splits(format, paths, held_out, read_options)
         codec = format.fit(splits["train"], with_end, key["options"])
     key["codec"] = codec.to_dict()
 
     def fill(writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
-        read = splits or _read_splits(format, paths, held_out, key["options"])
+        read = splits or _read_splits(format, paths, held_out, read_options)
         return _encode(codec, read, writers)
 
     return store(SPLITS, _empty(codec), fill, cache_dir, key), codec

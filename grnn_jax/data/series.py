@@ -1,6 +1,7 @@
 """Series of vectors of real numbers, as sensors give them."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,7 +14,7 @@ from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
 from grnn_jax.data.splitting import Fractions
-from grnn_jax.data.tables import column_names, read_table
+from grnn_jax.data.tables import MissingColumnError, column_names, read_table
 from grnn_jax.errors import InputError
 
 _FEWEST_STEPS = 100
@@ -42,6 +43,8 @@ class SeriesCodec(SequenceCodec):
         channels: names of the channels: columns of a table; of arrays their numbers from 0.
         shift: mean of each channel over the training split.
         scale: standard deviation of each channel there.
+        whole_table: whether a table without the column `sequence_column` is one series, if that is
+          the default: so it was in runs of earlier versions, whose codec does not say.
     """
 
     sequence_column: str = ""
@@ -49,6 +52,7 @@ class SeriesCodec(SequenceCodec):
     channels: Sequence[str] = ()
     shift: Sequence[float] = ()
     scale: Sequence[float] = ()
+    whole_table: bool = True
     name: ClassVar[str] = "series"
     options: ClassVar[tuple[str, ...]] = ("sequence_column", "value_columns")
 
@@ -66,9 +70,9 @@ class SeriesCodec(SequenceCodec):
         """Reads a table, CSV or Parquet, or arrays, .npz or .npy.
 
         A row of a table is a step in time, in the order of the file. Each value of the column
-        `sequence_column` is a series; without that column (if its name was left at the default, or
-        is empty) the whole table is one. Channels are the columns that are named, or all columns
-        of numbers but that one.
+        `sequence_column` is a series; with "" for it the whole table is one. Channels are the
+        columns that are named, or all columns of numbers but that one and those that only number
+        the rows; the log says which, and why the others are none.
 
         A series of an .npz or .npy is an array [T, C], or [T] for a single channel; [N, T, C] is a
         stack of them, an object array holds one a series. Arrays named train, valid and test are
@@ -76,7 +80,7 @@ class SeriesCodec(SequenceCodec):
         """
         names = column_names(options["value_columns"])
         if not is_array_file(path):
-            return {"": _read_table(path, argument, options["sequence_column"], names)}
+            return {"": _read_table(path, argument, options, names)}
         return {
             split: Sequences(
                 read.names,
@@ -115,6 +119,7 @@ class SeriesCodec(SequenceCodec):
             channels=channels,
             shift=tuple(shift.tolist()),
             scale=tuple(scale.tolist()),
+            whole_table=False,
         )
 
     @classmethod
@@ -134,7 +139,8 @@ class SeriesCodec(SequenceCodec):
         return item.values.astype(np.float32)
 
     def read_options(self) -> dict[str, Any]:
-        return {"sequence_column": self.sequence_column, "value_columns": self.channels}
+        names = "sequence_column", "whole_table"
+        return {name: getattr(self, name) for name in names} | {"value_columns": self.channels}
 
 
 def _check_channels(item: Series, channels: Sequence[str], name: str) -> None:
@@ -144,20 +150,34 @@ def _check_channels(item: Series, channels: Sequence[str], name: str) -> None:
         )
 
 
-def _read_table(
-    path: str, argument: str, sequence_column: str, names: tuple[str, ...]
-) -> Sequences:
+def _read_table(path: str, argument: str, options: Options, names: tuple[str, ...]) -> Sequences:
     default = str(FIELDS["sequence_column"].default)
-    table = read_table(
-        path,
-        argument,
-        numbers=dict.fromkeys(names, "value_columns") if names else None,
-        texts={sequence_column: "sequence_column"} if sequence_column else {},
-        may_be_missing=(default,),
-    )
+    sequence_column = options["sequence_column"]
+    try:
+        table = read_table(
+            path,
+            argument,
+            numbers=dict.fromkeys(names, "value_columns") if names else None,
+            texts={sequence_column: "sequence_column"} if sequence_column else {},
+            may_be_missing=(default,) if options.get("whole_table") else (),
+        )
+    except MissingColumnError as error:
+        if error.column != sequence_column or "whole_table" in options:  # Not in training.
+            raise
+        raise InputError(
+            f"{error}; sequence_column= takes the whole table for one series"
+        ) from error
     channels = tuple(table.numbers)
+    left_out = "; ".join(f"{name!r}: {why}" for name, why in table.left_out.items())
     if not channels:
-        raise InputError(f"{argument}: {path} has no column of numbers")
+        more = f" ({left_out})" if left_out else ""
+        raise InputError(f"{argument}: {path} has no column of numbers{more}")
+    logging.getLogger(__name__).info(
+        "%s: channels are the columns %s%s",
+        path,
+        ", ".join(map(repr, channels)),
+        f"; left out {left_out}" if left_out else "",
+    )
     values = np.column_stack(list(table.numbers.values()))
     if sequence_column not in table.texts:
         return Sequences([path], [Series(values, channels)])

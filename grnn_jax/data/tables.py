@@ -10,12 +10,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
+from grnn_jax.data.number_columns import LARGEST, Candidate, Odd, parse, why_index
 from grnn_jax.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
-# Events are float32, in which a number of greater size is infinite.
-_LARGEST = float(np.finfo(np.float32).max)
+
+
+class MissingColumnError(InputError):
+    """A file lacks a column.
+
+    Attributes:
+        column: its name.
+    """
+
+    def __init__(self, column: str, message: str):
+        super().__init__(message)
+        self.column = column
 
 
 class Table(NamedTuple):
@@ -28,6 +39,7 @@ class Table(NamedTuple):
         rows: where each row stands in the file: its line in a CSV file (the last one, if a quoted
           cell has line breaks), its number from 1 in a Parquet file.
         unit: what `rows` counts, "line" or "row".
+        left_out: where all columns of numbers were asked for, the others, each with the reason.
     """
 
     path: str
@@ -35,6 +47,7 @@ class Table(NamedTuple):
     texts: dict[str, list[str]]
     rows: Integer[np.ndarray, " R"]
     unit: str
+    left_out: dict[str, str] = {}
 
     def where(self, row: Any, column: str) -> str:
         """What a cell is called in messages."""
@@ -86,9 +99,10 @@ class _Request(NamedTuple):
         }
         for name, flag in {**(self.numbers or {}), **texts}.items():
             if name not in columns:
-                raise InputError(
+                raise MissingColumnError(
+                    name,
                     f"{self.argument}: {self.path} has no column {name!r}, which {flag} names; "
-                    f"its columns are {', '.join(map(repr, columns)) or 'none'}"
+                    f"its columns are {', '.join(map(repr, columns)) or 'none'}",
                 )
         return self._replace(texts=texts)
 
@@ -116,8 +130,8 @@ def read_table(
         path: the file.
         argument: the argument that named it, for messages.
         numbers: columns of numbers, each with the setting that names it. None takes all columns of
-          numbers but those in `texts`. In a CSV file these are the columns whose first cell is a
-          number or empty: then a missing first number is an error, and does not hide a column.
+          numbers but those in `texts` and those that only number the rows. Of a CSV file all rows
+          are looked at: a column of which a few cells are no numbers is an error, and not left out.
         texts: columns of text, likewise; other values of a Parquet file are turned into text.
         may_be_empty: columns of numbers in which a cell may be empty.
         may_be_missing: columns of text that the file need not have.
@@ -152,13 +166,18 @@ def read_table(
 def _read_csv(request: _Request, file: Iterable[str]) -> Table:
     reader = csv.reader(file, strict=True)
     path, rows = request.path, array.array("q")
-    numbers: dict[str, array.array] = {}
     known: dict[str, str] = {}  # One object for equal cells.
     try:
         columns = next(reader, [])
         request = request.with_columns(columns)
         texts: dict[str, list[str]] = {name: [] for name in request.texts}
         text_columns = [(columns.index(name), cells) for name, cells in texts.items()]
+        numbers = {name: array.array("d") for name in request.numbers or ()}
+        number_columns = [(columns.index(n), n, values) for n, values in numbers.items()]
+        candidates: dict[str, Candidate] = {}
+        if request.numbers is None:
+            candidates = {name: Candidate() for name in columns if name not in texts}
+        candidate_columns = [(columns.index(n), each) for n, each in candidates.items()]
         for cells in reader:
             if not cells:
                 continue
@@ -167,30 +186,49 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
                     f"{path}, line {reader.line_num}: expected {len(columns)} cells as in the "
                     f"header, got {len(cells)}"
                 )
-            if not rows:
-                names = request.numbers
-                if names is None:
-                    first = dict(zip(columns, cells, strict=True))
-                    names = {n: "" for n in columns if n not in texts and _may_be_number(first[n])}
-                numbers = {name: array.array("d") for name in names}
-                number_columns = [(columns.index(n), n, values) for n, values in numbers.items()]
             rows.append(reader.line_num)
             for index, text in text_columns:
                 text.append(known.setdefault(cells[index], cells[index]))
             for index, name, values in number_columns:
-                value = _parse(cells[index])
-                if not abs(value) <= _LARGEST and (
-                    cells[index] or name not in request.may_be_empty
-                ):
+                value = parse(cells[index])
+                if not abs(value) <= LARGEST and (cells[index] or name not in request.may_be_empty):
                     table = Table(path, {}, {}, np.asarray(rows), "line")
                     raise request.no_number(table, -1, name, cells[index])
                 values.append(value)
+            for index, candidate in candidate_columns:
+                candidate.append(cells[index])
     except csv.Error as error:
         after = f", in the row after line {rows[-1]}" if rows else ""
         where = f"{path}, line {reader.line_num}"
         raise InputError(f"{where}: not valid CSV: {error}{after}") from error
-    arrays = {name: np.array(values, np.float64) for name, values in numbers.items()}
-    return Table(path, arrays, texts, np.array(rows, np.int64), "line")
+    left_out = {name: why for name, each in candidates.items() if (why := each.why_not())}
+    for name in left_out:
+        del candidates[name]
+    arrays = {
+        name: np.array(values, np.float64)
+        for name, values in [*numbers.items(), *((n, c.values) for n, c in candidates.items())]
+    }
+    table = Table(path, arrays, texts, np.array(rows, np.int64), "line", left_out)
+    _check_candidates(request, table, {name: each.odd for name, each in candidates.items()})
+    return table if request.numbers is not None else _without_indices(table)
+
+
+def _check_candidates(request: _Request, table: Table, odd: Mapping[str, Odd | None]) -> None:
+    """Raises InputError for the first cell of columns of numbers that is none."""
+    cells = [(each.row, name, each.cell) for name, each in odd.items() if each is not None]
+    if cells:
+        row, name, cell = min(cells, key=lambda each: each[0])
+        error = request.no_number(table, row, name, cell)
+        raise InputError(f"{error}; value_columns names columns without it")
+
+
+def _without_indices(table: Table) -> Table:
+    """A table with all columns of numbers, without those that only number its rows."""
+    indices = {
+        name: why for name, values in table.numbers.items() if (why := why_index(name, values))
+    }
+    numbers = {name: values for name, values in table.numbers.items() if name not in indices}
+    return table._replace(numbers=numbers, left_out=table.left_out | indices)
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -199,18 +237,6 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _parse(cell: str) -> float:
-    """The number in a cell, NaN where there is none."""
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan
-
-
-def _may_be_number(cell: str) -> bool:
-    return not cell or cell.strip().lower() in ("nan", "+nan", "-nan") or not np.isnan(_parse(cell))
 
 
 def _read_parquet(request: _Request) -> Table:
@@ -224,15 +250,14 @@ def _read_parquet(request: _Request) -> Table:
         file = parquet.ParquetFile(path)
         schema = file.schema_arrow
         request = request.with_columns(schema.names)
-        names = request.numbers
+        names, left_out = request.numbers, {}
         if names is None:
-            types = pyarrow.types
-            kinds = types.is_integer, types.is_floating, types.is_decimal
-            names = {
-                field.name: ""
+            left_out = {
+                field.name: why
                 for field in schema
-                if field.name not in request.texts and any(is_kind(field.type) for is_kind in kinds)
+                if field.name not in request.texts and (why := _why_no_numbers(schema, field))
             }
+            names = {n: "" for n in schema.names if n not in request.texts and n not in left_out}
         columns = file.read(columns=[*names, *request.texts])
     except pyarrow.ArrowException as error:
         raise InputError(f"{path} is not a readable Parquet file: {error}") from error
@@ -240,7 +265,7 @@ def _read_parquet(request: _Request) -> Table:
         name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]
         for name in request.texts
     }
-    table = Table(path, {}, texts, np.arange(1, columns.num_rows + 1), "row")
+    table = Table(path, {}, texts, np.arange(1, columns.num_rows + 1), "row", left_out)
     for name in names:
         cells = columns[name]
         try:
@@ -249,11 +274,27 @@ def _read_parquet(request: _Request) -> Table:
             raise InputError(
                 f"{path}, column {name!r}: expected numbers, got {cells.type}"
             ) from error
-        bad = ~(np.abs(values) <= _LARGEST)
+        bad = ~(np.abs(values) <= LARGEST)
         if name in request.may_be_empty:
             bad &= ~cells.is_null().to_numpy()
         if bad.any():
             row = int(bad.argmax())
             raise request.no_number(table, row, name, cells[row].as_py())
         table.numbers[name] = np.asarray(values, np.float64)
-    return table
+    return table if request.numbers is not None else _without_indices(table)
+
+
+def _why_no_numbers(schema: Any, field: Any) -> str | None:
+    """Why a column of a Parquet file is not one of numbers; None where it is."""
+    from pyarrow import types
+
+    if field.name in (schema.pandas_metadata or {}).get("index_columns", ()):
+        return "the index of a data frame"
+    kinds = types.is_integer, types.is_floating, types.is_decimal
+    if any(is_kind(field.type) for is_kind in kinds):
+        return None
+    if types.is_null(field.type):
+        return "no number in any row"
+    if types.is_boolean(field.type):
+        return "true or false"
+    return "times" if types.is_temporal(field.type) else f"text ({field.type})"

@@ -1,5 +1,7 @@
 import csv
+import dataclasses
 import json
+import re
 import statistics
 
 import numpy as np
@@ -101,13 +103,14 @@ def test_a_table_gives_what_arrays_give(tmp_path):
 
 def test_channels_that_are_named(tmp_path):
     table = write_csv(tmp_path / "s.csv", ("t", "a,b", "c"), enumerate_rows(values(9, 2)))
-    found = load(table, options={"value_columns": "c"})
+    one = {"sequence_column": ""}
+    found = load(table, options=one | {"value_columns": "c"})
     assert found.codec.channels == ("c",)
     np.save(tmp_path / "s.npy", values(9, 3))
     array = whole(tmp_path / "s.npy", options={"value_columns": "2,0"})
     np.testing.assert_array_equal(array.events, values(9, 3)[:, [2, 0]])
     # The same channels are read from another file, which has more of them.
-    codec = load(table).codec
+    codec = load(table, options=one).codec
     assert codec.channels == ("t", "a,b", "c")
     again = codec_from_dict(json.loads(json.dumps(codec.to_dict())))
     rows = [(i, 3, *v) for i, v in enumerate(values(5, 2).tolist())]
@@ -176,5 +179,95 @@ def test_bad_channels(tmp_path):
         load(path, options={"value_columns": "y"})
     with pytest.raises(InputError, match="no column 'patient', which sequence_column names"):
         load(path, options={"sequence_column": "patient"})
-    with pytest.raises(InputError, match="has no column of numbers"):
-        load(write_csv(tmp_path / "t.csv", ("id", "x"), [("a", "b")]))
+    with pytest.raises(InputError, match="no column of numbers .*'id': text, as 'a'; 'x': no num"):
+        table = write_csv(tmp_path / "t.csv", ("id", "x"), [("a", "NA")])
+        load(table, options={"sequence_column": ""})
+
+
+def test_a_table_says_which_series_it_holds(tmp_path):
+    rows = [(store, i % 5) for store in "ab" for i in range(9)]
+    path = write_csv(tmp_path / "s.csv", ("store", "x"), rows)
+    message = "no column 'sequence', which sequence_column names; .* 'store', 'x'; sequence_column="
+    with pytest.raises(InputError, match=message):
+        load(path)
+    assert whole(path, options={"sequence_column": "store"}).num_sequences == 2
+    split = load(path, options={"sequence_column": ""})
+    assert split.train.num_sequences == 1 and not split.codec.whole_table
+    # A run of an earlier version took the whole table for one series, and still does.
+    old = split.codec.to_dict() | {"sequence_column": "sequence"}
+    del old["whole_table"]
+    old = codec_from_dict(old)
+    assert load_file(path, "series", old).num_sequences == 1
+    assert load(path, codec_object=old, valid_fraction=0).train.num_sequences == 1
+    strict = dataclasses.replace(old, whole_table=False)
+    with pytest.raises(InputError, match="no column 'sequence', which sequence_column names"):
+        load_file(path, "series", strict)
+
+
+ONE = {"options": {"sequence_column": ""}}
+
+
+def logged(caplog, path):
+    """The channels of a table, and the columns that the log says were left out."""
+    caplog.clear()
+    with caplog.at_level("INFO", "grnn_jax"):
+        channels = load(path, **ONE).codec.channels
+    (line,) = [r.getMessage() for r in caplog.records if "channels are" in r.getMessage()]
+    shown, _, left_out = line.partition("; left out ")
+    assert shown.endswith(", ".join(map(repr, channels)))
+    pairs = (each.split(": ", 1) for each in left_out.split("; ") if each)
+    return channels, {name.strip("'"): why for name, why in pairs}
+
+
+def test_columns_are_judged_by_all_rows_and_the_log_says_so(tmp_path, caplog):
+    columns = {
+        "": range(12), "No": range(1, 13), "level": [3, 5] * 6, "on": ["True", "False"] * 6,
+        "when": [f"2020-01-{i:02d} 10:00" for i in range(1, 13)], "empty": [""] * 12,
+        "wind": ["NW", "7", "cv", "NE"] * 3, "steps": range(5, 17),
+    }  # fmt: skip
+    path = write_csv(tmp_path / "t.csv", columns, zip(*columns.values(), strict=True))
+    assert logged(caplog, path) == (
+        ("level", "steps"),
+        {
+            "": "the index of a data frame",
+            "No": "it numbers the rows",
+            "on": "true or false, as 'True'",
+            "when": "times, as '2020-01-01 10:00'",
+            "empty": "no number in any row",
+            "wind": "text, as 'NW'",
+        },
+    )
+    # Named, they are channels.
+    named = load(path, options={"sequence_column": "", "value_columns": "No,level"})
+    assert named.codec.channels == ("No", "level")
+
+
+def test_columns_of_parquet(tmp_path, caplog):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    times = pyarrow.array(range(6), pyarrow.timestamp("s"))
+    columns = {
+        "x": [1.0, 2] * 3, "on": [True, False] * 3, "when": times, "what": list("abcabc"),
+        "none": pyarrow.nulls(6), "__index_level_0__": [9, 4, 5, 6, 7, 8], "id": range(6),
+    }  # fmt: skip
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    channels, left_out = logged(caplog, path)
+    assert channels == ("x",)
+    assert left_out == {
+        "on": "true or false", "when": "times", "what": "text (string)",
+        "none": "no number in any row", "__index_level_0__": "the index of a data frame",
+        "id": "it numbers the rows",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["NA", "?", "", "nan", "NULL", "-", "inf", "oops"])
+@pytest.mark.parametrize("rows", [range(12), range(3, 5), range(19, 20)])
+def test_a_cell_without_a_number_never_hides_its_column(tmp_path, missing, rows):
+    cells = [missing if i in rows else str(i % 7) for i in range(30)]
+    path = write_csv(tmp_path / "t.csv", ("x", "y"), enumerate(cells))
+    cell = repr(missing) if missing else "an empty cell"
+    message = f"line {rows[0] + 2}, column 'y': expected a finite number, got {re.escape(cell)}"
+    with pytest.raises(InputError, match=f"{message}; value_columns names"):
+        load(path, **ONE)
+    assert load(path, options=ONE["options"] | {"value_columns": "x"}).codec.channels == ("x",)
