@@ -1,6 +1,7 @@
 """Small grey images, read pixel by pixel."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,14 +29,17 @@ class ImagesCodec(SequenceCodec):
         height: pixels of a column.
         width: pixels of a row.
         pixels: what the pixels of a file are.
+        as_is: whether an array [H, W] is one image whatever its shape, as in runs of earlier
+          versions, whose codec does not say.
     """
 
     levels: int = 2
     height: int = 0
     width: int = 0
     pixels: str = "bytes"
+    as_is: bool = True
     name: ClassVar[str] = "images"
-    options: ClassVar[tuple[str, ...]] = ("levels",)
+    options: ClassVar[tuple[str, ...]] = ("levels", "as_is")
 
     @property
     def event_type(self) -> EventType:
@@ -53,7 +57,11 @@ class ImagesCodec(SequenceCodec):
         """
         if not is_array_file(path):
             raise InputError(f"{argument}: expected an .npz or .npy file of images, got {path}")
-        return read_array_sequences(path, 2)
+        read = read_array_sequences(path, 2, axes="H, W", one_width=False)
+        if not options.get("as_is", False):
+            for images in read.values():
+                _check_not_flat(images)
+        return read
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "ImagesCodec":
@@ -70,7 +78,7 @@ class ImagesCodec(SequenceCodec):
         is_levels = max((int(item.max(initial=0)) for item in integers), default=0) < levels
         pixels = {"b": "bool", "f": "unit"}.get(kind, "levels" if is_levels else "bytes")
         height, width = first.shape
-        return cls(with_end, levels, height, width, pixels)
+        return cls(with_end, levels, height, width, pixels, options["as_is"])
 
     def empty(self) -> Events:
         return np.empty(0, np.uint8 if self.levels <= 256 else np.uint16)
@@ -115,3 +123,16 @@ class ImagesCodec(SequenceCodec):
             "levels": f"integers in 0 .. {self.levels - 1}",
             "bytes": "integers in 0 .. 255",
         }[self.pixels]
+
+
+def _check_not_flat(images: Sequences) -> None:
+    """Raises InputError for an array [N, H·W], which is more likely many images than one."""
+    for name, item in zip(images.names, images.items, strict=True):
+        is_array = not name.endswith("]")  # Not an element of one.
+        side = math.isqrt(item.shape[1]) if item.ndim == 2 else 0
+        if is_array and side >= 4 and side * side == item.shape[1] and len(item) != side * side:
+            raise InputError(
+                f"{name}: expected images [N, H, W], got {list(item.shape)}, which looks like "
+                f"{len(item)} images of {side * side} pixels; reshape it to [{len(item)}, {side}, "
+                f"{side}]; as_is=true takes it as one image of {len(item)} rows"
+            )

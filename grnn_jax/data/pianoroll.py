@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from grnn_jax.data.arrays import load_mat, load_npz
+from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
+from grnn_jax.data.arrays import load_mat
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.midi import read_midi
@@ -45,10 +46,10 @@ class PianorollCodec(SequenceCodec):
 
     @classmethod
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
-        """Reads a .mat file of the 2012 splits, an .npz, a MIDI file or a folder of them.
+        """Reads a .mat file of the 2012 splits, .npz, .npy, a MIDI file or a folder of them.
 
-        In an .npz every array is a sequence, [T, 88] or [T, 128], or an object array of such
-        arrays; where there are arrays named train, valid and test these are the splits.
+        In an .npz or .npy every array is a sequence, [T, 88] or [T, 128], a stack of them or an
+        object array of them, see `read_array_sequences`.
         """
         file_or_folder = pathlib.Path(path)
         suffix = file_or_folder.suffix.lower()
@@ -57,20 +58,14 @@ class PianorollCodec(SequenceCodec):
             return {
                 split: _sequences(path, name, arrays[name]) for split, name in _MAT_SPLITS.items()
             }
-        if suffix == ".npz":
-            arrays = load_npz(path)
-            if "train" in arrays:
-                return {
-                    split: _sequences(path, split, arrays[split])
-                    for split in _MAT_SPLITS
-                    if split in arrays
-                }
-            parts = [_sequences(path, name, array) for name, array in arrays.items()]
+        if is_array_file(path):
+            splits = read_array_sequences(path, 2, axes="T, 88", one_width=False)
             return {
-                "": Sequences(
-                    [n for part in parts for n in part.names],
-                    [i for part in parts for i in part.items],
+                split: Sequences(
+                    rolls.names,
+                    [_roll(*pair) for pair in zip(rolls.items, rolls.names, strict=True)],
                 )
+                for split, rolls in splits.items()
             }
         files = [file_or_folder]
         if file_or_folder.is_dir():
@@ -83,8 +78,8 @@ class PianorollCodec(SequenceCodec):
                 raise InputError(f"{argument}: {path} has no MIDI files (.mid, .midi)")
         elif suffix not in (".mid", ".midi"):
             raise InputError(
-                f"{argument}: expected a .mat, .npz or MIDI file, or a folder of MIDI files, "
-                f"got {path}"
+                f"{argument}: expected a .mat, .npz, .npy or MIDI file, or a folder of MIDI "
+                f"files, got {path}"
             )
         rolls = [read_midi(file, options["frames_per_beat"]) for file in files]
         return {"": Sequences([str(file) for file in files], rolls)}

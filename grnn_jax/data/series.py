@@ -193,7 +193,9 @@ def _from_array(array: np.ndarray, name: str, names: tuple[str, ...]) -> Series:
     """A series of the channels that are named by their numbers."""
     if array.ndim == 1:
         array = array[:, None]
-    size = array.shape[-1] if array.ndim else 0
+    if array.ndim != 2:
+        raise InputError(f"{name}: expected an array [T, C], got {list(array.shape)}")
+    size = array.shape[1]
     channels = tuple(str(index) for index in range(size))
     values = finite_numbers(array, name, tuple(f"channel {channel}" for channel in channels))
     for channel in names:

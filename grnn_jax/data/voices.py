@@ -47,7 +47,7 @@ class VoicesCodec(SequenceCodec):
         try:
             with open(path, encoding="utf-8") as file:
                 values = json.load(file)
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise InputError(f"{argument}: {path} is not readable JSON: {error}") from error
         if isinstance(values, list):
             return {"": _tunes(path, "", values)}
@@ -90,10 +90,11 @@ def _tunes(path: str, split: str, tunes: Any) -> Sequences:
     for index, tune in enumerate(tunes):
         name = f"{path}, {split} tune {index}".replace(",  ", ", ")
         try:
-            array = np.asarray(tune, np.float64)
+            array = np.asarray(tune)
         except (TypeError, ValueError):
             array = np.empty(0)
-        # JSON may hold NaN and Infinity.
+        # JSON may hold NaN and Infinity, text that spells numbers, and integers of many digits.
+        array = array.astype(np.float64) if array.dtype.kind in "iuf" else np.empty(0)
         if array.ndim != 2 or not ((array == np.round(array)) & (np.abs(array) < 2**31)).all():
             frame, pitches = _odd_frame(tune)
             raise InputError(
@@ -111,6 +112,6 @@ def _odd_frame(tune: Any) -> tuple[int, Any]:
     for number, frame in enumerate(frames):
         if not isinstance(frame, list) or len(frame) != len(frames[0]):
             return number, frame
-        if any(not isinstance(p, int | float) or p % 1 or abs(p) >= 2**31 for p in frame):
+        if any(type(p) not in (int, float) or p % 1 or abs(p) >= 2**31 for p in frame):
             return number, frame
     return 0, tune

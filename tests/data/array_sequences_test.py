@@ -54,3 +54,53 @@ def test_finite_numbers(dtype):
             finite_numbers(bad, "x", ("a", "b"))
     with pytest.raises(InputError, match=r"^x, row 1, b: expected a finite number, got 1e\+39"):
         finite_numbers(np.array([[0, 1], [1, 1e39]]), "x", ("a", "b"))
+
+
+def test_steps_end_to_end(tmp_path):
+    path, steps = str(tmp_path / "a.npz"), np.arange(12).reshape(6, 2)
+    np.savez(path, X=steps, lengths=[3, 0, 2, 1])
+    sequences = read_array_sequences(path, 2)[""]
+    assert sequences.names == [f"{path}, X[{i}]" for i in range(4)]
+    parts = [steps[:3], steps[:0], steps[3:5], steps[5:]]
+    assert [item.tolist() for item in sequences.items] == [part.tolist() for part in parts]
+    np.savez(path, train=steps[:, 0], train_lengths=[2, 4], test=steps)
+    splits = read_array_sequences(path, 2)
+    assert [item.tolist() for item in splits["train"].items] == [[0, 2], [4, 6, 8, 10]]
+    np.savez(path, X=steps, lengths=[3, 2])
+    with pytest.raises(InputError, match=r"expected 1 whole numbers, or lengths that add up to 6"):
+        read_array_sequences(path, 2)
+
+
+@pytest.mark.parametrize(
+    "other", [np.arange(4), np.arange(4.0)[:, None], np.array(["a", "b"]), np.zeros(()),
+              np.zeros((4, 5)), np.zeros((4, 3, 1, 2))]
+)  # fmt: skip
+def test_labels_are_no_sequences(tmp_path, other):
+    path = str(tmp_path / "a.npz")
+    np.savez(path, X=np.zeros((4, 3, 1)), y=other)
+    with pytest.raises(InputError) as error:
+        read_array_sequences(path, 2)
+    assert "expected arrays [N, T, C] or [T, C] of one kind" in str(error.value)
+    assert "X is float64 [4, 3, 1], 4 sequences; y is" in str(error.value)
+    np.savez(path, train=np.zeros((4, 3, 1)), y=other)
+    assert len(read_array_sequences(path, 2)["train"].items) == 4
+
+
+def test_the_log_says_what_each_array_was_taken_for(tmp_path, caplog):
+    path = str(tmp_path / "a.npz")
+    np.savez(path, train=np.zeros((4, 3, 1)), test=np.zeros((5, 1)), labels=np.zeros(4))
+    with caplog.at_level("INFO", "grnn_jax"):
+        read_array_sequences(path, 2)
+    assert caplog.messages == [
+        f"{path}: train is float64 [4, 3, 1], 4 sequences; test is float64 [5, 1], one sequence; "
+        "left out labels"
+    ]
+
+
+def test_a_dict_is_no_array(tmp_path):
+    path = str(tmp_path / "a.npy")
+    np.save(path, {"x": np.zeros(3), "y": np.ones(2)}, allow_pickle=True)
+    with pytest.raises(
+        InputError, match=r"\[0\]: expected an array of numbers, got a dict with the "
+    ):
+        read_array_sequences(path, 2)

@@ -116,3 +116,23 @@ def test_other_files(tmp_path):
     (tmp_path / "i.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"expected an \.npz or \.npy file of images, got .*png"):
         load_splits(data=str(tmp_path / "i.png"), format="images", options={"levels": 2})
+
+
+def test_flat_images_are_not_one_image(tmp_path):
+    flat = np.random.default_rng(0).integers(0, 2, (10, 16))
+    message = (
+        r"train: expected images \[N, H, W\], got \[10, 16\], .* 10 images .* \[10, 4, 4\]; as_is"
+    )
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, flat)
+    np.savez(tmp_path / "i.npz", train=flat)
+    settings = {"data": str(tmp_path / "i.npz"), "format": "images"}
+    splits = load_splits(**settings, options={"levels": 2, "as_is": True})
+    assert (splits.codec.height, splits.codec.width) == (10, 16)
+    description = splits.codec.to_dict()
+    del description["as_is"]  # As in a run of an earlier version.
+    old = codec_from_dict(description)
+    assert load_splits(**settings, options={"levels": 2}, codec_object=old).train.num_events == 160
+    assert load(tmp_path, flat.reshape(10, 4, 4)).train.num_sequences == 10
+    for one in (np.zeros((16, 16)), np.zeros((9, 15)), np.zeros((1, 9, 16))):
+        assert load(tmp_path, one).train.num_sequences == 1

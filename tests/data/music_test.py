@@ -77,15 +77,18 @@ def test_fractions_and_duplicates(tmp_path):
 def test_a_split_may_have_its_own_file(tmp_path):
     np.savez(tmp_path / "train.npz", train=rolls([5, 5]), test=rolls([3], 1))
     np.save(tmp_path / "valid.npy", np.stack(list(rolls([4, 4], 2))))
-    with pytest.raises(InputError, match="expected a .mat, .npz or MIDI file"):
-        load_splits(
-            data=str(tmp_path / "train.npz"), valid_data=str(tmp_path / "valid.npy"), **ROLL
-        )
     np.savez(tmp_path / "valid.npz", np.stack(list(rolls([4, 4], 2))))
-    splits = load_splits(
-        data=str(tmp_path / "train.npz"), valid_data=str(tmp_path / "valid.npz"), **ROLL
-    )
-    assert [corpus.num_events for corpus in splits[:3]] == [10, 8, 3]
+    for name in ("valid.npy", "valid.npz"):
+        splits = load_splits(
+            data=str(tmp_path / "train.npz"), valid_data=str(tmp_path / name), **ROLL
+        )
+        assert [corpus.num_events for corpus in splits[:3]] == [10, 8, 3]
+    # Frames end to end, as many in each roll as lengths says.
+    ends = np.concatenate(list(rolls([4, 2, 3], 2)))
+    np.savez(tmp_path / "ends.npz", rolls=ends, lengths=[4, 2, 3])
+    splits = load_splits(data=str(tmp_path / "ends.npz"), valid_fraction=0, test_fraction=0, **ROLL)
+    assert splits.train.offsets.tolist() == [0, 4, 6, 9]
+    assert (splits.train.events == ends).all()
 
 
 def test_midi_round_trip(tmp_path):
@@ -105,7 +108,7 @@ def test_midi_round_trip(tmp_path):
     ("name", "content", "words"),
     [
         ("a.mid", b"not midi", r"a.mid is not a readable MIDI file: \w"),
-        ("a.txt", b"x", "expected a .mat, .npz or MIDI file, or a folder of MIDI files, got"),
+        ("a.txt", b"x", "expected a .mat, .npz, .npy or MIDI file, or a folder of MIDI files, got"),
         ("a.mat", b"x", "a.mat is not a readable MATLAB file"),
         ("a.npz", b"x", "a.npz is not a valid"),
     ],
@@ -169,6 +172,10 @@ def test_voices(tmp_path):
         ("[[[60, 61], [60]]]", "tune 0, frame 1: expected whole MIDI pitches"),
         ("[[[61, 60], [60.5, 61]]]", "pitches, as many as in the first frame, got [60.5, 61]"),
         ("[[[61, 60], [Infinity, 61]]]", "tune 0, frame 1: expected whole MIDI pitches"),
+        ('[[["60", "61"], ["60", "61"]]]', "tune 0, frame 0: expected whole MIDI pitches"),
+        ('[[[60, 61], [60, "61"]]]', "frame 1: expected whole MIDI pitches"),
+        (f"[[[60, {10**400}]]]", "frame 0: expected whole MIDI pitches"),
+        ("[" * 100_000, "is not readable JSON"),
         ("[[[60, 61]], [[60, 130]]]", "tune 1, frame 0, voice 1: pitch 130 lies outside 21 .. 108"),
         ("[[[60, 61]], [[60, 61, 62]]]", "tune 1: expected 2 voices, got 3"),
     ],

@@ -157,7 +157,7 @@ def test_a_series_belongs_to_one_split(tmp_path):
         (np.array([[0.0, 1], [1, np.nan]]), "row 1, channel 1: expected a finite number, got nan"),
         (np.array([[0.0, 1], [np.inf, 2]]), "row 1, channel 0: expected a finite number, got inf"),
         (np.array([["a"]]), "expected numbers, got <U1"),
-        (np.zeros((2, 2, 2, 2)), r"s\.npy\[0\]: expected an array \[T, 2\], got \[2, 2, 2\]"),
+        (np.zeros((2, 2, 2, 2)), r"s\.npy\[0\]: expected an array \[T, C\], got \[2, 2, 2\]"),
         (np.zeros(()), r"s\.npy: expected an array"),
         (np.zeros((1, 0, 2)), "the training series have no steps"),
     ],

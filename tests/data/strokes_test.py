@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 
@@ -80,6 +81,83 @@ def test_json(tmp_path, drawing):
     assert [stroke.tolist() for stroke in strokes] == STROKES
 
 
+def quick_draw(drawing, times=False):
+    """A drawing of points as Quick Draw has it."""
+    return [
+        [[x for x, _ in stroke], [y for _, y in stroke]]
+        + ([[17 * i for i in range(len(stroke))]] if times else [])
+        for stroke in drawing
+    ]
+
+
+PAIRS = [[[0, 10], [255, 10]], [[5, 7], [100, 90]]]
+
+
+@pytest.mark.parametrize("times", [False, True])
+@pytest.mark.parametrize("name", ["d.ndjson", "d.ndjson.gz", "d.jsonl", "d.json", "list.json"])
+def test_quick_draw(tmp_path, name, times):
+    drawn = [STROKES, PAIRS, [[[1, 2]]]]
+    values = [quick_draw(drawing, times) for drawing in drawn]
+    records = [{"word": "a", "recognized": True, "drawing": value} for value in values]
+    text = "\n".join(map(json.dumps, records)) + "\n\n"
+    if name.endswith("json") and "nd" not in name:
+        text = json.dumps(values if name == "list.json" else records)
+    data = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    path = str(tmp_path / name)
+    corpus = load_splits(data=path, format="strokes", valid_fraction=0, test_fraction=0).train
+    expected = load_splits(
+        data=write_json(tmp_path / "p.json", drawn),
+        format="strokes",
+        valid_fraction=0,
+        test_fraction=0,
+    ).train
+    assert corpus.offsets.tolist() == expected.offsets.tolist()
+    for rows, same in zip(of_split(corpus), of_split(expected), strict=True):
+        np.testing.assert_array_equal(rows, same)
+
+
+def test_two_pairs_of_numbers_may_be_either(tmp_path):
+    path = write_json(tmp_path / "d.json", [PAIRS, PAIRS])
+    settings = {"data": path, "format": "strokes", "valid_fraction": 0, "test_fraction": 0}
+    with pytest.raises(InputError, match="two points .* or .* as in Quick Draw; as_is=true takes"):
+        load_splits(**settings)
+    as_points = load_splits(**settings, options={"as_is": True})
+    assert of_split(as_points.train)[0][:2].tolist() == [[0, 10, 0], [255, 0, 1]]
+    # Runs of earlier versions read points, and their codec does not say.
+    description = as_points.codec.to_dict()
+    del description["as_is"]
+    old = codec_from_dict(description)
+    assert load_splits(**settings, codec_object=old).train.num_sequences == 2
+    assert load_file(path, "strokes", old).num_sequences == 2
+    # Where one stroke of the file has more points there is no doubt.
+    other = write_json(tmp_path / "e.json", [PAIRS, STROKES])
+    assert of_split(load_splits(**settings | {"data": other}).train)[0][1].tolist() == [255, 0, 1]
+    write_json(tmp_path / "e.json", [PAIRS, STROKES, quick_draw(STROKES)])
+    message = r"drawing 1, stroke 1 is a list of points \[x, y\], .*drawing 2, stroke 0 is \[\[x"
+    with pytest.raises(InputError, match=message):
+        load_splits(**settings | {"data": other})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"word": "a"}', r"line 2: expected an object .* 'drawing'; its keys are 'word'"),
+        ('{"drawing": [[[1, 2], [1]]]}', r"line 2, stroke 0: expected \[\[x, …\], \[y, …\]\]"),
+        ('{"drawing": [[["1", "2"], ["1", "3"]]]}', "line 2, stroke 0: .* all of them numbers"),
+        ('{"drawing": [[[1e999, 2], [1, 2]]]}', "row 0, Δx: expected a finite number, got inf"),
+        ("{", "line 2: "),
+    ],
+)
+def test_bad_quick_draw(tmp_path, line, message):
+    (tmp_path / "d.ndjson").write_text(json.dumps({"drawing": quick_draw(STROKES)}) + "\n" + line)
+    with pytest.raises(InputError, match=message):
+        load_splits(data=str(tmp_path / "d.ndjson"), format="strokes", test_fraction=0)
+    (tmp_path / "d.txt").write_text('{"drawing": []}\n{"drawing": []}\n')
+    with pytest.raises(InputError, match=r"name it \.ndjson"):
+        load_splits(data=str(tmp_path / "d.txt"), format="strokes")
+
+
 def test_nothing_of_a_pickle_is_executed(tmp_path):
     class Attack:
         def __reduce__(self):
@@ -106,6 +184,8 @@ def test_nothing_of_a_pickle_is_executed(tmp_path):
         ([[[0, 1, "a"]]], r"drawing 0, row 0: .* got \[0, 1, 'a'\]"),
         ([ROWS, [[0, 1, 0], [0, 1, 2]]], r"drawing 1, row 1, pen: expected 0 .* got 2"),
         ([[[0, 1, 0], [float("nan"), 1, 0]]], r"row 1, Δx: expected a finite number, got nan"),
+        ([[[0, 1, 0], ["0", "1", "0"]]], r"row 1: .* all of them numbers, got \['0', '1', '0'\]"),
+        ([[[0, 1, 10**400]]], r"drawing 0: expected .*, all of them numbers"),
         ([7], "drawing 0: expected a list of strokes"),
         ({"valid": []}, "expected a list of drawings, or an object with lists train"),
         ({"train": 3}, "train: expected a list of drawings, got int"),
