@@ -82,7 +82,7 @@ class Config:
     sequence_column: str = _setting("sequence", "Column that tells sequences apart in events and series; empty: one sequence.", "data")
     time_column: str = _setting("time", "Column of times in events.", "data")
     mark_columns: str = _setting("mark", "Columns of marks (what happened) in events, parted by commas; may be empty.", "data")
-    time_unit: str = _setting("", "Unit of the times in events, a word for reports: days.", "data")
+    time_unit: str = _setting("", "Unit of the times in events, a word for reports (days); dates in ISO 8601 are read in it.", "data")
     origin: str = _setting("zero", "Where the first wait of events begins; zero: at time 0, first: at the first event.", "data", choices=("zero", "first"))
     end_column: str = _setting("", "Column of the times at which observation ended in events; empty: not known.", "data")
     value_columns: str = _setting("", "Columns (of arrays: numbers of channels) in series, parted by commas; empty: all numeric ones.", "data")

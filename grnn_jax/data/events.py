@@ -1,6 +1,7 @@
 """Events in continuous time: when each happened, and what it was."""
 
 import dataclasses
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -15,6 +16,9 @@ from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
 from grnn_jax.data.splitting import Fractions
 from grnn_jax.data.tables import Table, column_names, read_table
 from grnn_jax.errors import InputError
+
+_DWARFED = 100
+"""Times as long as the others are first waits that the user is warned of."""
 
 
 class History(NamedTuple):
@@ -55,7 +59,7 @@ class EventsCodec(SequenceCodec):
         sequence_column: column that tells sequences apart; empty if the file is one sequence.
         time_column: column of times.
         mark_columns: columns of marks, parted by commas.
-        time_unit: unit of the times, a word for reports.
+        time_unit: unit of the times, a word for reports; dates are read in it.
         origin: "zero" or "first".
         end_column: column of the time at which the observation of the row's sequence ended.
         scale: median of all waits of the training split that are positive and not censored.
@@ -90,6 +94,7 @@ class EventsCodec(SequenceCodec):
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
         """Reads a table, CSV or Parquet, with one event a row.
 
+        Times are numbers, or dates in ISO 8601, which become the time since 1970 in `time_unit`.
         Rows of different sequences may be mixed; the times of each sequence must not decrease. With
         `end_column` a row without a time is no event: it stands for a sequence in which nothing
         happened up to its end.
@@ -109,6 +114,7 @@ class EventsCodec(SequenceCodec):
             texts=dict.fromkeys(marks, "mark_columns")
             | ({sequence: "sequence_column"} if sequence else {}),
             may_be_empty=(time,) if end else (),
+            dates=dict.fromkeys([time, end] if end else [time], options["time_unit"]),
         )
         if not sequence:
             return {"": Sequences([path], [_history(table, np.arange(len(table.rows)), options)])}
@@ -137,6 +143,8 @@ class EventsCodec(SequenceCodec):
         for column in column_names(options["mark_columns"]):
             marks = {item.table.texts[column][row] for item in train.items for row in item.rows}
             vocabularies.append(tuple(sorted(marks)))
+        if options["origin"] == "zero":
+            _warn_of_first_waits([item.waits()[: len(item.times)] for item in train.items])
         scale = float(np.median(waits[waits > 0]))
         return cls(with_end, **options, scale=scale, marks=tuple(vocabularies))
 
@@ -165,7 +173,14 @@ class EventsCodec(SequenceCodec):
         return events
 
     def encode(self, item: Any, name: str) -> Events:
-        waits = item.waits().astype(np.float32)
+        waits = item.waits()
+        tiny = (waits > 0) & (waits < np.finfo(np.float32).tiny)
+        if tiny.any():
+            raise InputError(
+                f"{name}, column {self.time_column!r}: a wait of {waits[int(tiny.argmax())]:g} is "
+                f"too short for 32-bit numbers; give times in a smaller unit"
+            )
+        waits = waits.astype(np.float32)
         censored = np.arange(len(waits)) >= len(item.times)
         events: dict[str, Any] = {"wait": {"wait": waits, "censored": censored}}
         for column, marks in zip(column_names(self.mark_columns), self.marks, strict=True):
@@ -181,6 +196,21 @@ class EventsCodec(SequenceCodec):
                 marks_of_events[index] = codes[mark]
             events[column] = marks_of_events
         return events
+
+
+def _warn_of_first_waits(waits: Sequence[np.ndarray]) -> None:
+    """Warns where the waits from time 0 to the first events dwarf those between events."""
+    first = np.array([each[0] for each in waits if len(each)])
+    others = np.concatenate([each[1:] for each in waits])
+    others = others[others > 0]
+    if len(others) and np.median(first) > _DWARFED * np.median(others):
+        logging.getLogger(__name__).warning(
+            "data: the first waits (median %.4g) dwarf the others (median %.4g): times seem to be "
+            "counted from long before each sequence, as those since 1970; --origin=first begins "
+            "each sequence at its first event",
+            np.median(first),
+            np.median(others),
+        )
 
 
 def _history(table: Table, rows: Integer[np.ndarray, " G"], options: Options) -> History:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
+from grnn_jax.data.dates import TimeReader, seconds_of
 from grnn_jax.data.number_columns import LARGEST, Candidate, Odd, parse, why_index
 from grnn_jax.errors import InputError
 
@@ -86,6 +87,7 @@ class _Request(NamedTuple):
     texts: Mapping[str, str]
     may_be_empty: Collection[str]
     may_be_missing: Collection[str]
+    dates: Mapping[str, str]
 
     def with_columns(self, columns: list[str]) -> "_Request":
         """The request without columns that may be missing and are; checks the names of the rest."""
@@ -109,7 +111,10 @@ class _Request(NamedTuple):
     def no_number(self, table: Table, row: Any, column: str, cell: Any) -> InputError:
         """The error for a cell that is no finite number."""
         what = "an empty cell" if cell in ("", None) else repr(cell)
-        return InputError(f"{table.where(row, column)}: expected a finite number, got {what}")
+        kind = (
+            "a finite number or a date in ISO 8601" if column in self.dates else "a finite number"
+        )
+        return InputError(f"{table.where(row, column)}: expected {kind}, got {what}")
 
 
 def read_table(
@@ -120,6 +125,7 @@ def read_table(
     texts: Mapping[str, str] | None = None,
     may_be_empty: Collection[str] = (),
     may_be_missing: Collection[str] = (),
+    dates: Mapping[str, str] | None = None,
 ) -> Table:
     """Reads columns of a CSV file with a header line, plain or gzipped, or of a Parquet file.
 
@@ -135,11 +141,15 @@ def read_table(
         texts: columns of text, likewise; other values of a Parquet file are turned into text.
         may_be_empty: columns of numbers in which a cell may be empty.
         may_be_missing: columns of text that the file need not have.
+        dates: columns of numbers that may hold dates in ISO 8601 (of Parquet: dates), each with
+          the unit of time in which they are read, since 1970.
 
     Raises:
         InputError: the file cannot be read, a column is missing, or a cell is no finite number.
     """
-    request = _Request(path, argument, numbers, texts or {}, may_be_empty, may_be_missing)
+    request = _Request(
+        path, argument, numbers, texts or {}, may_be_empty, may_be_missing, dates or {}
+    )
     opener: Any = open
     try:
         with open(path, "rb") as file:
@@ -173,7 +183,10 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
         texts: dict[str, list[str]] = {name: [] for name in request.texts}
         text_columns = [(columns.index(name), cells) for name, cells in texts.items()]
         numbers = {name: array.array("d") for name in request.numbers or ()}
-        number_columns = [(columns.index(n), n, values) for n, values in numbers.items()]
+        readers = {name: TimeReader(unit).read for name, unit in request.dates.items()}
+        number_columns = [
+            (columns.index(n), n, readers.get(n, parse), values) for n, values in numbers.items()
+        ]
         candidates: dict[str, Candidate] = {}
         if request.numbers is None:
             candidates = {name: Candidate() for name in columns if name not in texts}
@@ -189,8 +202,12 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
             rows.append(reader.line_num)
             for index, text in text_columns:
                 text.append(known.setdefault(cells[index], cells[index]))
-            for index, name, values in number_columns:
-                value = parse(cells[index])
+            for index, name, read, values in number_columns:
+                try:
+                    value = read(cells[index])
+                except InputError as error:
+                    where = Table(path, {}, {}, np.asarray(rows), "line").where(-1, name)
+                    raise InputError(f"{where}: {error}") from error
                 if not abs(value) <= LARGEST and (cells[index] or name not in request.may_be_empty):
                     table = Table(path, {}, {}, np.asarray(rows), "line")
                     raise request.no_number(table, -1, name, cells[index])
@@ -268,6 +285,8 @@ def _read_parquet(request: _Request) -> Table:
     table = Table(path, {}, texts, np.arange(1, columns.num_rows + 1), "row", left_out)
     for name in names:
         cells = columns[name]
+        if name in request.dates:
+            cells = _since_1970(cells, request.dates[name])
         try:
             values = cells.cast(pyarrow.float64(), safe=False).to_numpy()
         except pyarrow.ArrowException as error:
@@ -282,6 +301,24 @@ def _read_parquet(request: _Request) -> Table:
             raise request.no_number(table, row, name, cells[row].as_py())
         table.numbers[name] = np.asarray(values, np.float64)
     return table if request.numbers is not None else _without_indices(table)
+
+
+def _since_1970(cells: Any, unit: str) -> Any:
+    """Dates as numbers of a unit; other cells as they are, text read as in CSV."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_string(cells.type) or types.is_large_string(cells.type):
+        read = TimeReader(unit).read
+        return pyarrow.chunked_array(
+            [[None if cell is None else read(cell) for cell in cells.to_pylist()]],
+            pyarrow.float64(),
+        )
+    if not (types.is_timestamp(cells.type) or types.is_date(cells.type)):
+        return cells
+    whole = cells.cast(pyarrow.timestamp("us")).cast(pyarrow.int64())
+    microseconds = seconds_of(unit) * 1e6
+    return pyarrow.compute.divide(whole.cast(pyarrow.float64(), safe=False), microseconds)
 
 
 def _why_no_numbers(schema: Any, field: Any) -> str | None:

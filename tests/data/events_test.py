@@ -1,4 +1,5 @@
 import csv
+import datetime
 import json
 import random
 import statistics
@@ -208,7 +209,11 @@ def test_marks_and_scale_are_of_the_training_split(tmp_path):
         ([(-1, "a", 0, "p", 9)], {}, "line 2, column 'time': expected a time of at least 0"),
         ([(1, "", 0, "p", 9)], {}, "line 2, column 'mark': expected a name, got an empty cell"),
         ([(1, "a", 0, "", 9)], {}, "line 2, column 'sequence': expected a name"),
-        ([("x", "a", 0, "p", 9)], {}, "line 2, column 'time': expected a finite number, got 'x'"),
+        (
+            [("x", "a", 0, "p", 9)],
+            {},
+            "line 2, column 'time': expected a finite number or a date in ISO 8601, got 'x'",
+        ),
         (
             [(1, "a", 0, "p", 9), (2, "a", 0, "p", 8)],
             {"end_column": "end"},
@@ -231,3 +236,76 @@ def test_bad_tables(tmp_path, rows, options, message):
     path = write_csv(tmp_path / "e.csv", rows)
     with pytest.raises(InputError, match=message):
         load(path, options=options)
+
+
+DATES = ["2021-03-01T12:00:00", "2021-03-01 18:00", "2021-03-03", "2021-03-03T00:00:30.5"]
+HOURS = [0, 6, 36, 36 + 30.5 / 3600]  # Since the first, counted by hand.
+
+
+@pytest.mark.parametrize("unit", ["hours", "Hour", "days", "s", "ms", "weeks"])
+@pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
+def test_dates_are_read_in_the_unit_of_time(tmp_path, unit, zone):
+    dates = [d + zone if ":" in d else d + "T00:00" + zone for d in DATES]
+    rows = [(d, "x", "", name, "2021-03-05T12:00" + zone) for name in "ab" for d in dates]
+    options = {"origin": "first", "time_unit": unit, "end_column": "end"}
+    found = load(write_csv(tmp_path / "e.csv", rows), options=options)
+    per_hour = {"hours": 1, "Hour": 1, "days": 1 / 24, "s": 3600, "ms": 3.6e6, "weeks": 1 / 168}
+    expected = np.diff([*HOURS, 96]) * per_hour[unit]
+    for waits, censored, _ in sequences(found.train, found.codec):
+        np.testing.assert_allclose(waits, expected, rtol=1e-5)
+        assert censored == [False] * 3 + [True]
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "date", "text", "zone"])
+def test_dates_of_parquet(tmp_path, kind):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    days = [datetime.datetime(2021, 3, day) for day in (1, 2, 5)]
+    types = {
+        "timestamp": pyarrow.timestamp("ns"), "date": pyarrow.date32(), "text": pyarrow.string(),
+        "zone": pyarrow.timestamp("s", "UTC"),
+    }  # fmt: skip
+    values = [str(day) for day in days] if kind == "text" else days
+    table = {"time": pyarrow.array(values, types[kind]), "mark": list("aba")}
+    parquet.write_table(pyarrow.table(table), tmp_path / "e.parquet")
+    options = {"origin": "first", "sequence_column": "", "time_unit": "days"}
+    found = load(tmp_path / "e.parquet", options=options)
+    ((waits, _, _),) = sequences(found.train, found.codec)
+    np.testing.assert_allclose(waits, [1, 3])
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit", "message"),
+    [
+        (["2021-01-01", "2021-01-02"], "", "time_unit must be microseconds, .* where times are"),
+        (["2021-01-01", "2021-01-02"], "years", "time_unit must be .*, got 'years'"),
+        (["2021-01-01", "5"], "days", "line 3, column 'time': expected a date, .* got '5'"),
+        (["5", "2021-01-01"], "days", "line 3, column 'time': expected a number, .* got '2021"),
+        (["2021-01-01T00:00Z", "2021-01-01T00:00"], "days", "expected a date with its time zone"),
+        (["2021-01-01", "2021-13-01"], "days", "line 3, .* a finite number or a date in ISO 8601"),
+        (["2021-01-02", "2021-01-01"], "days", "expected times that do not decrease"),
+    ],
+)
+def test_bad_dates(tmp_path, cells, unit, message):
+    rows = [(cell, "x", "", "a", "") for cell in cells]
+    with pytest.raises(InputError, match=message):
+        load(write_csv(tmp_path / "e.csv", rows), options={"time_unit": unit})
+
+
+@pytest.mark.parametrize(("origin", "start", "warned"), [
+    ("zero", 1.6e9, True), ("first", 1.6e9, False), ("zero", 0, False), ("zero", 3, False),
+])  # fmt: skip
+def test_first_waits_that_dwarf_the_others_are_warned_of(tmp_path, caplog, origin, start, warned):
+    rows = [(start + t, "x", "", name, "") for name in "ab" for t in (0.5, 1, 3, 4)]
+    load(write_csv(tmp_path / "e.csv", rows), options={"origin": origin})
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == warned
+    if warned:
+        assert "(median 1.6e+09) dwarf the others (median 1)" in warnings[0]
+        assert "--origin=first" in warnings[0]
+
+
+def test_waits_that_32_bits_cannot_hold(tmp_path):
+    rows = [(t, "x", "", "a", "") for t in (1e-300, 2e-300, 1)]
+    with pytest.raises(InputError, match="'time': a wait of 1e-300 is too short for 32-bit num"):
+        load(write_csv(tmp_path / "e.csv", rows))
