@@ -163,6 +163,7 @@ def load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> C
             cache,
             column=run.config.column,
             as_is=run.config.as_is,
+            skip_bad=run.config.skip_bad,
         )
     corpus = getattr(load_run_data(run.config, workdir, run.codec), split)
     if corpus is None:

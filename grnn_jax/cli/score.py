@@ -66,7 +66,13 @@ def score(run: Run, folder: str, hidden: str | None = None) -> ScoredFile:
     config, path = run.config, os.path.expanduser(FLAGS.data)
     # Tokens are found again by the scoring itself; here they say how many there are.
     total = load_file(
-        path, config.format, run.codec, folder, column=config.column, as_is=config.as_is
+        path,
+        config.format,
+        run.codec,
+        folder,
+        column=config.column,
+        as_is=config.as_is,
+        skip_bad=config.skip_bad,
     ).num_events
     with contextlib.closing(Countdown(total, "events")) as countdown:
         return score_file(

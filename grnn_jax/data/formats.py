@@ -173,6 +173,7 @@ def load_file(
     argument: str = "data",
     column: str = "",
     as_is: bool = False,
+    skip_bad: bool = False,
 ) -> Corpus:
     """Loads one file whole, encoded by the codec of a run.
 
@@ -184,6 +185,7 @@ def load_file(
         argument: the argument that named the file, for messages.
         column: the column of the run, used where the file has columns.
         as_is: whether a file of text is taken as its format says, whatever it looks like.
+        skip_bad: whether sequences that cannot be used are left out, with a warning.
 
     Returns:
         The sequences of the file.
@@ -195,7 +197,7 @@ def load_file(
     corpus = format_of_file.load_file(
         codec_object,
         path,
-        {"column": column, "as_is": as_is},
+        {"column": column, "as_is": as_is, "skip_bad": skip_bad},
         argument=argument,
         cache_dir=cache_dir,
     )

@@ -1,16 +1,19 @@
 """Piano rolls: which of the piano's 88 keys sound in each time frame."""
 
 import dataclasses
+import logging
 import pathlib
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
 from grnn_jax.data.arrays import load_mat
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
-from grnn_jax.data.midi import read_midi
+from grnn_jax.data.midi import NoteCounts, read_midi_pieces
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
 from grnn_jax.errors import InputError
 
@@ -28,10 +31,13 @@ class PianorollCodec(SequenceCodec):
     Attributes:
         frames_per_beat: frames of a quarter note, for reading and for writing MIDI.
         mean: part of all bits that is set in the training data.
+        earlier_midi: whether MIDI is read as in earlier versions, see `read_midi_pieces`: so it is
+          in their runs, whose codec does not say.
     """
 
     frames_per_beat: int = 2
     mean: float = 0.5
+    earlier_midi: bool = True
     name: ClassVar[str] = "pianoroll"
     options: ClassVar[tuple[str, ...]] = ("frames_per_beat",)
     training_options: ClassVar[tuple[str, ...]] = ("transpose",)
@@ -58,21 +64,19 @@ class PianorollCodec(SequenceCodec):
             return {
                 split: _sequences(path, name, arrays[name]) for split, name in _MAT_SPLITS.items()
             }
+        bad = BadRecords(options.get("skip_bad", False))
         if is_array_file(path):
             splits = read_array_sequences(path, 2, axes="T, 88", one_width=False)
-            return {
-                split: Sequences(
-                    rolls.names,
-                    [_roll(*pair) for pair in zip(rolls.items, rolls.names, strict=True)],
-                )
-                for split, rolls in splits.items()
-            }
+            rolls = {split: _checked(read, bad) for split, read in splits.items()}
+            bad.finish("rolls")
+            return rolls
         files = [file_or_folder]
         if file_or_folder.is_dir():
             files = sorted(
                 file
                 for file in file_or_folder.rglob("*")
-                if file.suffix.lower() in (".mid", ".midi")
+                # What macOS keeps beside a file on other disks has its name after "._".
+                if file.suffix.lower() in (".mid", ".midi") and not file.name.startswith("._")
             )
             if not files:
                 raise InputError(f"{argument}: {path} has no MIDI files (.mid, .midi)")
@@ -81,21 +85,54 @@ class PianorollCodec(SequenceCodec):
                 f"{argument}: expected a .mat, .npz, .npy or MIDI file, or a folder of MIDI "
                 f"files, got {path}"
             )
-        rolls = [read_midi(file, options["frames_per_beat"]) for file in files]
-        return {"": Sequences([str(file) for file in files], rolls)}
+        return {"": _read_midi_files(files, options, bad)}
+
+    def read_options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("frames_per_beat", "earlier_midi")}
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "PianorollCodec":
         # One more bit of either value, so that the mean lies inside (0, 1).
         num_set = 1 + sum(int(roll.sum()) for roll in train.items)
         num_bits = 2 + sum(roll.size for roll in train.items)
-        return cls(with_end, mean=num_set / num_bits, **options)
+        return cls(with_end, mean=num_set / num_bits, earlier_midi=False, **options)
 
     def empty(self) -> Events:
         return np.empty((0, NUM_KEYS), np.uint8)
 
     def encode(self, item: Any, name: str) -> Events:
         return item
+
+
+def _read_midi_files(files: Sequence[pathlib.Path], options: Options, bad: BadRecords) -> Sequences:
+    """The pieces of MIDI files."""
+    counts, names, rolls = NoteCounts(), list[str](), list[np.ndarray]()
+    earlier = options.get("earlier_midi", False)
+    for file in files:
+        with bad.record():
+            pieces = read_midi_pieces(file, options["frames_per_beat"], counts, earlier=earlier)
+            several = len(pieces) > 1
+            names += [f"{file}, track {i}" if several else str(file) for i in range(len(pieces))]
+            rolls += pieces
+    bad.finish("MIDI files")
+    if counts.outside or counts.unclosed:
+        logging.getLogger(__name__).warning(
+            "%d notes outside the 88 keys of the piano were left out; %d notes without an end last "
+            "until their track ends",
+            counts.outside,
+            counts.unclosed,
+        )
+    return Sequences(names, rolls)
+
+
+def _checked(read: Sequences, bad: BadRecords) -> Sequences:
+    """The rolls of arrays."""
+    names, items = [], []
+    for name, item in zip(read.names, read.items, strict=True):
+        with bad.record():
+            items.append(_roll(item, name))
+            names.append(name)
+    return Sequences(names, items)
 
 
 def _sequences(path: str, name: str, array: np.ndarray) -> Sequences:

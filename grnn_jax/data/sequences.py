@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from grnn_jax.config import FIELDS, SPLITS
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import Codec, Options
 from grnn_jax.data.corpus import Corpus, Events, event_arrays, file_identity, map_events
 from grnn_jax.data.format_base import Format
@@ -60,7 +61,8 @@ class SequenceCodec(Codec):
         Args:
             path: the file.
             argument: the argument that named it, for messages.
-            options: a value for each of `cls.options`.
+            options: a value for each of `cls.options`, and skip_bad: whether to leave out what
+                cannot be used.
 
         Returns:
             Sequences by split, "train", "valid" and "test" where the file has splits; else
@@ -157,7 +159,7 @@ class SequenceFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return (*self.codec.options, *self.codec.training_options)
+        return (*self.codec.options, *self.codec.training_options, "skip_bad")
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:
@@ -194,7 +196,7 @@ class SequenceFormat(Format):
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> Corpus:
         assert isinstance(codec, SequenceCodec)
-        return load_sequence_file(codec, path, argument, cache_dir)
+        return load_sequence_file(codec, path, argument, cache_dir, settings["skip_bad"])
 
 
 def fingerprint(path: str) -> Any:
@@ -259,6 +261,10 @@ def load_sequences(
     splits: dict[str, Sequences] | None = None
     # Another version may choose otherwise what to read; the codec knows what it was made for.
     read_options = key["options"] if codec is None else codec.read_options()
+    skip_bad = options["skip_bad"]
+    read_options = read_options | {"skip_bad": skip_bad}
+    if skip_bad:
+        key["skip_bad"] = True
     if codec is None:
         splits = _read_splits(format, paths, held_out, read_options)
         codec = format.fit(splits["train"], with_end, key["options"])
@@ -266,7 +272,7 @@ def load_sequences(
 
     def fill(writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
         read = splits or _read_splits(format, paths, held_out, read_options)
-        return _encode(codec, read, writers)
+        return _encode(codec, read, writers, skip_bad)
 
     return store(SPLITS, _empty(codec), fill, cache_dir, key), codec
 
@@ -362,13 +368,21 @@ def _add_end(codec: SequenceCodec, events: Events) -> Events:
 
 
 def _encode(
-    codec: SequenceCodec, splits: Mapping[str, Sequences], writers: Mapping[str, CorpusWriter]
+    codec: SequenceCodec,
+    splits: Mapping[str, Sequences],
+    writers: Mapping[str, CorpusWriter],
+    skip_bad: bool,
 ) -> dict[str, int]:
     """Writes all sequences, and counts those of valid and test that also stand in train."""
     digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    bad = BadRecords(skip_bad)
     for split, sequences in splits.items():
         for name, item in zip(sequences.names, sequences.items, strict=True):
-            events = codec.encode(item, name)
+            events = None
+            with bad.record():
+                events = codec.encode(item, name)
+            if events is None:
+                continue
             if len(next(event_arrays(events))[1]) == 0 and not codec.wraps_end:
                 continue  # Nothing to predict.
             events = _add_end(codec, events)
@@ -378,19 +392,23 @@ def _encode(
             for path, leaf in event_arrays(events):
                 digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
             digests[split].append(digest.digest())
+    bad.finish("sequences")
     train = set(digests["train"])
     return {split: sum(d in train for d in digests[split]) for split in ("valid", "test")}
 
 
-def load_sequence_file(codec: SequenceCodec, path: str, argument: str, cache_dir: Any) -> Corpus:
+def load_sequence_file(
+    codec: SequenceCodec, path: str, argument: str, cache_dir: Any, skip_bad: bool
+) -> Corpus:
     """Reads one file whole, encoded by the codec of a run; arguments as `Format.load_file`."""
     check_path(path, argument)
-    sequences = _join(codec.read(path, argument, codec.read_options()))
+    options = codec.read_options() | {"skip_bad": skip_bad}
+    sequences = _join(codec.read(path, argument, options))
     stored = store(
         ["train"],
         _empty(codec),
-        lambda writers: _encode(codec, {"train": sequences}, writers),
+        lambda writers: _encode(codec, {"train": sequences}, writers, skip_bad),
         cache_dir,
-        {"source": fingerprint(path), "codec": codec.to_dict()},
+        {"source": fingerprint(path), "codec": codec.to_dict(), "skip_bad": skip_bad},
     )
     return stored.corpora["train"]

@@ -101,6 +101,7 @@ def score_file(
         argument=argument,
         column=config.column,
         as_is=config.as_is,
+        skip_bad=config.skip_bad,
     )
     if corpus.num_events == 0:
         raise InputError(f"{argument}: {path} has nothing to score")
