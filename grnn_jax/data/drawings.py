@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ _KEY = "drawing"
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def read_drawings(path: str, argument: str, as_is: bool) -> dict[str, Sequences]:
-    """Reads drawings as rows (Δx, Δy, lifted).
+def read_drawings(
+    path: str, argument: str, as_is: bool
+) -> tuple[dict[str, Sequences], Callable[[Any, str], Float[np.ndarray, "T C"]]]:
+    """Reads drawings, which are to become rows (Δx, Δy, lifted).
 
     JSON is a list of drawings, or an object with lists train, valid and test of them. A drawing is
     a list of strokes, or of rows [Δx, Δy, lifted]; or a record of Quick Draw, an object with the
@@ -36,10 +38,11 @@ def read_drawings(path: str, argument: str, as_is: bool) -> dict[str, Sequences]
         as_is: whether strokes that may be either are lists of points; else they are refused.
 
     Returns:
-        The drawings by split, or under "".
+        The drawings by split, or under "", and what makes rows of a drawing and its name, or
+        raises InputError.
 
     Raises:
-        InputError: the file cannot be read, or a drawing is none of these.
+        InputError: the file cannot be read, or its strokes have no one layout.
     """
     by_line = kind_of(path) == "jsonl"
     try:
@@ -63,12 +66,10 @@ def read_drawings(path: str, argument: str, as_is: bool) -> dict[str, Sequences]
         }
     every = {name: value for split in drawings.values() for name, value in split.items()}
     is_coordinates = _is_coordinates(path, argument, every, as_is)
-    return {
-        split: Sequences(
-            list(named), [_rows(value, name, is_coordinates) for name, value in named.items()]
-        )
-        for split, named in drawings.items()
+    read = {
+        split: Sequences(list(named), list(named.values())) for split, named in drawings.items()
     }
+    return read, lambda drawing, name: _rows(drawing, name, is_coordinates)
 
 
 def _lines(file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from grnn_jax.config import SPLITS
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
-from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.data.splitting import Fractions
 from grnn_jax.data.tables import Table, column_names, read_table
 from grnn_jax.errors import InputError
@@ -119,13 +120,15 @@ class EventsCodec(SequenceCodec):
         if not sequence:
             return {"": Sequences([path], [_history(table, np.arange(len(table.rows)), options)])}
         groups = table.groups(sequence)
-        return {
-            "": Sequences(
-                [f"{path}, sequence {name!r}" for name in groups],
-                [_history(table, rows, options) for rows in groups.values()],
-                list(groups),
-            )
-        }
+        names = [f"{path}, sequence {name!r}" for name in groups]
+        bad = BadRecords(options.get("skip_bad", False))
+        histories = convert_each(
+            Sequences(names, list(groups.values()), list(groups)),
+            lambda rows, _: _history(table, rows, options),
+            bad,
+        )
+        bad.finish("sequences")
+        return {"": histories}
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "EventsCodec":

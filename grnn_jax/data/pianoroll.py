@@ -14,7 +14,7 @@ from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.midi import NoteCounts, read_midi_pieces
-from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
 
 NUM_KEYS = 88
@@ -67,7 +67,7 @@ class PianorollCodec(SequenceCodec):
         bad = BadRecords(options.get("skip_bad", False))
         if is_array_file(path):
             splits = read_array_sequences(path, 2, axes="T, 88", one_width=False)
-            rolls = {split: _checked(read, bad) for split, read in splits.items()}
+            rolls = {split: convert_each(read, _roll, bad) for split, read in splits.items()}
             bad.finish("rolls")
             return rolls
         files = [file_or_folder]
@@ -123,16 +123,6 @@ def _read_midi_files(files: Sequence[pathlib.Path], options: Options, bad: BadRe
             counts.unclosed,
         )
     return Sequences(names, rolls)
-
-
-def _checked(read: Sequences, bad: BadRecords) -> Sequences:
-    """The rolls of arrays."""
-    names, items = [], []
-    for name, item in zip(read.names, read.items, strict=True):
-        with bad.record():
-            items.append(_roll(item, name))
-            names.append(name)
-    return Sequences(names, items)
 
 
 def _sequences(path: str, name: str, array: np.ndarray) -> Sequences:

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -40,6 +40,28 @@ class Sequences(NamedTuple):
         chosen = [int(i) for i in indices]
         ids = None if self.ids is None else [self.ids[i] for i in chosen]
         return Sequences([self.names[i] for i in chosen], [self.items[i] for i in chosen], ids)
+
+
+def convert_each(
+    sequences: Sequences, convert: Callable[[Any, str], Any], bad: BadRecords
+) -> Sequences:
+    """Converts sequences one by one.
+
+    Args:
+        sequences: what was read.
+        convert: makes of an item and its name what the format reads, or raises InputError.
+        bad: is told which raised.
+
+    Returns:
+        The others.
+    """
+    kept, items = [], []
+    pairs = zip(sequences.items, sequences.names, strict=True)
+    for index, (item, name) in enumerate(pairs):
+        with bad.record():
+            items.append(convert(item, name))
+            kept.append(index)
+    return sequences.take(kept)._replace(items=items)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,10 @@ from jaxtyping import Float
 
 from grnn_jax.config import FIELDS, SPLITS
 from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_array_sequences
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
-from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.data.splitting import Fractions
 from grnn_jax.data.tables import MissingColumnError, column_names, read_table
 from grnn_jax.errors import InputError
@@ -81,13 +82,13 @@ class SeriesCodec(SequenceCodec):
         names = column_names(options["value_columns"])
         if not is_array_file(path):
             return {"": _read_table(path, argument, options, names)}
-        return {
-            split: Sequences(
-                read.names,
-                [_from_array(*pair, names) for pair in zip(read.items, read.names, strict=True)],
-            )
+        bad = BadRecords(options.get("skip_bad", False))
+        series = {
+            split: convert_each(read, lambda array, name: _from_array(array, name, names), bad)
             for split, read in read_array_sequences(path, 2).items()
         }
+        bad.finish("series")
+        return series
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "SeriesCodec":

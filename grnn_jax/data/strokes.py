@@ -4,12 +4,14 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_array_sequences
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.drawings import read_drawings
-from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
 
 END_OF_DRAWING = 2
@@ -52,11 +54,20 @@ class StrokesCodec(SequenceCodec):
         JSON holds drawings as strokes of points, as such rows, or as Quick Draw does, see
         `read_drawings`. The first point counts as an offset from (0, 0).
         """
+        bad = BadRecords(options.get("skip_bad", False))
         if is_array_file(path):
             splits = read_array_sequences(path, 2, axes="T, 3")
+            checked = {split: convert_each(read, _checked, bad) for split, read in splits.items()}
         else:
-            splits = read_drawings(path, argument, options.get("as_is", False))
-        return {split: _checked(sequences) for split, sequences in splits.items()}
+            splits, to_rows = read_drawings(path, argument, options.get("as_is", False))
+            checked = {
+                split: convert_each(
+                    read, lambda item, name: _checked(to_rows(item, name), name), bad
+                )
+                for split, read in splits.items()
+            }
+        bad.finish("drawings")
+        return checked
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "StrokesCodec":
@@ -76,17 +87,14 @@ class StrokesCodec(SequenceCodec):
         }
 
 
-def _checked(sequences: Sequences) -> Sequences:
-    """The drawings as rows (Δx, Δy, lifted) of finite numbers."""
-    items = []
-    for item, name in zip(sequences.items, sequences.names, strict=True):
-        rows = finite_numbers(item, name, _COLUMNS)
-        bad = (rows[:, 2] != 0) & (rows[:, 2] != 1)
-        if bad.any():
-            row = int(bad.argmax())
-            raise InputError(
-                f"{name}, row {row}, pen: expected 0 (drawing) or 1 (lifted after this movement), "
-                f"got {rows[row, 2]:g}"
-            )
-        items.append(rows)
-    return Sequences(sequences.names, items)
+def _checked(drawing: Any, name: str) -> Float[np.ndarray, "T 3"]:
+    """A drawing as rows (Δx, Δy, lifted) of finite numbers."""
+    rows = finite_numbers(drawing, name, _COLUMNS)
+    bad = (rows[:, 2] != 0) & (rows[:, 2] != 1)
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"{name}, row {row}, pen: expected 0 (drawing) or 1 (lifted after this movement), "
+            f"got {rows[row, 2]:g}"
+        )
+    return rows

@@ -5,10 +5,12 @@ import json
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Integer
 
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
-from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
 
 REST = -1
@@ -49,8 +51,11 @@ class VoicesCodec(SequenceCodec):
                 values = json.load(file)
         except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise InputError(f"{argument}: {path} is not readable JSON: {error}") from error
+        bad = BadRecords(options.get("skip_bad", False))
         if isinstance(values, list):
-            return {"": _tunes(path, "", values)}
+            tunes = {"": _tunes(path, "", values, bad)}
+            bad.finish("tunes")
+            return tunes
         names = [
             name
             for name in ("train", "valid", "test")
@@ -60,7 +65,9 @@ class VoicesCodec(SequenceCodec):
             raise InputError(
                 f"{argument}: {path}: expected a list of tunes or an object with train, valid, test"
             )
-        return {name: _tunes(path, name, values[name]) for name in names}
+        tunes = {name: _tunes(path, name, values[name], bad) for name in names}
+        bad.finish("tunes")
+        return tunes
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "VoicesCodec":
@@ -83,27 +90,29 @@ class VoicesCodec(SequenceCodec):
         return classes.astype(np.uint8)
 
 
-def _tunes(path: str, split: str, tunes: Any) -> Sequences:
-    names, items = [], []
+def _tunes(path: str, split: str, tunes: Any, bad: BadRecords) -> Sequences:
     if not isinstance(tunes, list):
         raise InputError(f"{path}, {split}: expected a list of tunes, got {type(tunes).__name__}")
-    for index, tune in enumerate(tunes):
-        name = f"{path}, {split} tune {index}".replace(",  ", ", ")
-        try:
-            array = np.asarray(tune)
-        except (TypeError, ValueError):
-            array = np.empty(0)
-        # JSON may hold NaN and Infinity, text that spells numbers, and integers of many digits.
-        array = array.astype(np.float64) if array.dtype.kind in "iuf" else np.empty(0)
-        if array.ndim != 2 or not ((array == np.round(array)) & (np.abs(array) < 2**31)).all():
-            frame, pitches = _odd_frame(tune)
-            raise InputError(
-                f"{name}, frame {frame}: expected whole MIDI pitches, as many as in the first "
-                f"frame, got {pitches!r:.80}"
-            )
-        names.append(name)
-        items.append(array.astype(np.int64))
-    return Sequences(names, items)
+    names = [f"{path}, {split} tune {i}".replace(",  ", ", ") for i in range(len(tunes))]
+    return convert_each(Sequences(names, tunes), _tune, bad)
+
+
+def _tune(tune: Any, name: str) -> Integer[np.ndarray, "T V"]:
+    """The pitches of a tune."""
+    try:
+        array = np.asarray(tune)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    # JSON may hold NaN and Infinity, text that spells numbers, and integers of many digits.
+    array = array.astype(np.float64) if array.dtype.kind in "iuf" else np.empty(0)
+    is_whole = (array == np.round(array)) & (np.abs(array) < 2**31)
+    if array.ndim != 2 or not array.size or not is_whole.all():
+        frame, pitches = _odd_frame(tune)
+        raise InputError(
+            f"{name}, frame {frame}: expected whole MIDI pitches, as many as in the first "
+            f"frame, got {pitches!r:.80}"
+        )
+    return array.astype(np.int64)
 
 
 def _odd_frame(tune: Any) -> tuple[int, Any]:
