@@ -37,8 +37,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     server = ForkServer(folder)
-    yield server.run
-    server.close()
+    return server.run
 
 
 @pytest.fixture(scope="module")

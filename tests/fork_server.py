@@ -1,10 +1,13 @@
 """Runs scripts in forks of one process that has imported everything: a start costs no seconds.
 
-As a program it reads one JSON object a line. {"argv": [script, …], "out": path, "err": path} starts
-a script and answers with its process number; {"wait": number} waits for its end and answers with
-its exit status (negative: a signal). `ForkServer` is the other side.
+As a program it reads one JSON object a line. {"argv": [script, …], "cwd": path, "cache": path,
+"out": path, "err": path} starts a script and answers with its process number; {"wait": number}
+waits for its end and answers with its exit status (negative: a signal). `ForkServer` is the other
+side.
 """
 
+import atexit
+import functools
 import json
 import os
 import runpy
@@ -16,6 +19,8 @@ import traceback
 import warnings
 from pathlib import Path
 from typing import NamedTuple
+
+import jax
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "experiments"
@@ -43,20 +48,37 @@ def environment(cache: Path) -> dict[str, str]:
     }
 
 
+@functools.cache
+def _server(variables: frozenset) -> subprocess.Popen:
+    """The process that forks: one for all test files, to import but once, that wish the same."""
+    server = subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(variables),
+    )
+
+    def close() -> None:
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+
+    atexit.register(close)
+    return server
+
+
 class ForkServer:
     """Starts scripts in a folder."""
 
     def __init__(self, folder: Path):
         self._folder = folder
         self._number = 0
-        self._server = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(folder / "cache"),
-            cwd=folder,
-        )
+        self._cache = folder / "cache"
+        variables = environment(self._cache)
+        for name in ("PYTEST_CURRENT_TEST", "JAX_COMPILATION_CACHE_DIR"):
+            variables.pop(name, None)
+        self._server = _server(frozenset(variables.items()))
 
     def _ask(self, request: dict) -> int:
         self._server.stdin.write(json.dumps(request) + "\n")
@@ -68,7 +90,8 @@ class ForkServer:
         self._number += 1
         out, err = (self._folder / f"{name}{self._number}.txt" for name in ("out", "err"))
         argv = [str(SCRIPTS / f"{script}.py"), *flags]
-        return self._ask({"argv": argv, "out": str(out), "err": str(err)}), out, err
+        request = {"argv": argv, "cwd": self._folder, "cache": self._cache, "out": out, "err": err}
+        return self._ask({k: v if k == "argv" else str(v) for k, v in request.items()}), out, err
 
     def wait(self, started: tuple[int, Path, Path]) -> Ended:
         """Waits for the end of a script."""
@@ -93,18 +116,14 @@ class ForkServer:
         assert ended.status == -signal.SIGKILL, ended.err
         return json.loads(progress.read_text())["samples"]
 
-    def close(self) -> None:
-        """Ends the server."""
-        self._server.stdin.close()
-        self._server.wait()
-        self._server.stdout.close()
-
 
 def run_script(case: dict) -> int:
     """Runs a script in this process as `python script …` does, and gives its exit status."""
     for name, number in (("out", 1), ("err", 2)):
         os.dup2(os.open(case[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(case["cwd"])
+    jax.config.update("jax_compilation_cache_dir", case["cache"])
     script = case["argv"][0]
     sys.argv = case["argv"]
     sys.path.insert(0, str(Path(script).parent))

@@ -33,9 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    server = ForkServer(folder)
-    yield server
-    server.close()
+    return ForkServer(folder)
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,6 @@ def test_a_killed_run_equals_the_uninterrupted_one(folder, monkeypatch):
         cut_short += was_writing
         steps.append(newest(workdir))
     ended = server.run("train", "--workdir=killed", *FLAGS)
-    server.close()
     assert ended.status == 0, ended.err
     # The kills hit the run before its end, at several steps; how many fell into the middle of a
     # write depends on the machine.

@@ -25,8 +25,7 @@ def server(tmp_path_factory):
     for name, flags in (("lines", ["--format=lines"]), ("words", ["--codec=words"])):
         ended = server.run("train", f"--workdir={name}", "--data=text.txt", *flags, *SMALL)
         assert ended.status == 0, ended.err
-    yield server
-    server.close()
+    return server
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,8 @@ PACKAGE = "grnn_jax"
 
 ENGINES = (
     "recurrence/unroll_test.py", "recurrence/agreement_test.py", "cells/zoneout_test.py",
-    "likelihood_test.py", "cells/sitewise_test.py", "recurrence/long_test.py",
+    "likelihood_test.py", "cells/stack_test.py", "cells/sitewise_test.py",
+    "recurrence/long_test.py",
 )  # fmt: skip
 SAMPLING = (
     "sampling/ancestral_test.py", "sampling/settings_test.py", "sampling/structured_test.py",
@@ -47,6 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "training.py": ("training_test.py", "old_runs_test.py", "runner_test.py"),
     "optimizer.py": ("optimizer_test.py", "training_test.py", "old_runs_test.py"),
     "sharding.py": ("sharding_test.py", "sampling/sharded_test.py", "devices_test.py"),
+    "recurrence/dropout.py": ("cells/stack_test.py", *ENGINES, "training_test.py"),
     "recurrence/linear*.py": ("recurrence/linear_test.py", *ENGINES),
     "recurrence/jacobian.py": ("recurrence/newton_test.py", *ENGINES),
     "recurrence/newton*.py": ("recurrence/newton_test.py", *ENGINES),

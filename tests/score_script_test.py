@@ -42,8 +42,7 @@ def run(folder):
     for name, seed in (("a", 0), ("b", 1)):
         ended = server.run("train", f"--workdir={name}", f"--seed={seed}", *SMALL)
         assert ended.status == 0, ended.err
-    yield server.run
-    server.close()
+    return server.run
 
 
 def nats_of(folder, name):

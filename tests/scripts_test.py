@@ -35,8 +35,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     server = ForkServer(folder)
-    yield server.run
-    server.close()
+    return server.run
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,6 @@ def test_a_killed_request_equals_the_uninterrupted_one(folder, lines_run):
     other = server.run("sample", *flags, "--output=killed.jsonl", "--seed=1")
     assert other.status == 1 and "seed was 0; is 1" in other.err
     ended = server.run("sample", *flags, "--output=killed.jsonl")
-    server.close()
     assert ended.status == 0 and "going on after" in ended.err and counts in ended.err
     assert (folder / "killed.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
     assert not list(folder.glob("killed.jsonl.*"))

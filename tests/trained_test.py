@@ -49,8 +49,7 @@ def command(folder):
         assert ended.status == 0, ended.err
         return ended.out
 
-    yield run
-    server.close()
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,7 @@ def write_fasta(path, sequences):
 @pytest.fixture(scope="module")
 def run(folder):
     server = ForkServer(folder)
-    yield server.run
-    server.close()
+    return server.run
 
 
 @pytest.fixture(scope="module")

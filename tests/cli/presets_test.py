@@ -24,8 +24,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     server = ForkServer(folder)
-    yield server.run
-    server.close()
+    return server.run
 
 
 def settings(folder, workdir):
