@@ -1,5 +1,6 @@
 """Eight devices along time against one, in a process of their own; run as a program it is that."""
 
+import functools
 import json
 import os
 import pathlib
@@ -33,7 +34,8 @@ def main():
     import numpy as np
     from helpers import perturb
 
-    from grnn_jax import Tokens, cells, newton_unroll, unroll, unroll_sharded
+    from grnn_jax import Tokens, cells, linear_scan, newton_unroll, unroll, unroll_sharded
+    from grnn_jax.recurrence.linear_scan import METHODS
 
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("time",))
     rng = np.random.default_rng(0)
@@ -79,6 +81,38 @@ def main():
     state = compare("fallback", elman, params, lambda inputs: inputs, inputs)
     report = newton_unroll(elman, params, inputs, state, reset=reset, max_iterations=50)[2]
     values["fallback"]["converged"] = report.converged.tolist()
+    scans = {}
+    decay, update = (jnp.float32(rng.uniform(-1, 1, size=(16, 3))) for _ in "ab")
+    initial = jnp.float32(rng.normal(size=3))
+    weights = jnp.float32(rng.normal(size=(16, 3)))
+    split = jax.P("time")
+    for method in METHODS:
+        for reverse in (False, True):
+
+            def loss(decay, update, initial, scan):
+                states = scan(decay, update, initial)
+                return (states * weights).sum(), states
+
+            def over_devices(*arrays, method=method, reverse=reverse):
+                run = functools.partial(
+                    linear_scan, method=method, reverse=reverse, axis_name="time"
+                )
+                specs = {"in_specs": (split, split, jax.P()), "out_specs": split}
+                return jax.shard_map(run, mesh=mesh, check_vma=False, **specs)(*arrays)
+
+            def one_by_one(decay, update, state, reverse=reverse):
+                states = [None] * 16
+                for t in reversed(range(16)) if reverse else range(16):
+                    states[t] = state = decay[t] * state + update[t]
+                return jnp.stack(states)
+
+            both = [
+                jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True), static_argnums=3)(
+                    decay, update, initial, scan
+                )
+                for scan in (over_devices, one_by_one)
+            ]
+            scans[f"{method}, {reverse}"] = distances(*both)
     messages = []
     for cell, more in (
         (elman, {"axis": "data"}),
@@ -93,7 +127,7 @@ def main():
             unroll_sharded(cell, params, **arguments | {"mesh": mesh, "axis": "time"} | more)
         except ValueError as error:
             messages.append(str(error))
-    print(json.dumps({"cases": values, "messages": messages}))
+    print(json.dumps({"cases": values, "messages": messages, "scans": scans}))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +148,12 @@ def test_eight_devices_equal_one(eight):
     for name, found in eight["cases"].items():
         assert "time" in found["spread"], (name, found)
         assert max(found["distances"]) < 1e-5, (name, found)
+
+
+def test_scans_over_devices_equal_a_loop_in_either_direction(eight):
+    assert len(eight["scans"]) == 6
+    for name, found in eight["scans"].items():
+        assert max(found) < 1e-6, (name, found)
 
 
 def test_wrong_arguments_are_named(eight):
