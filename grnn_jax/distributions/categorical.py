@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
+from grnn_jax.distributions.softmax import class_log_prob
 from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
 from grnn_jax.ops.lookup import lookup
 from grnn_jax.ops.products import dense
@@ -103,10 +104,7 @@ def categorical(
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
     ) -> Float[Array, "..."]:
-        scores = logits(params, hidden)
-        # A sum over a comparison, not a gather: its gradient is no scatter.
-        chosen = jnp.arange(num_classes) == event[..., None]
-        nats = jnp.where(chosen, scores, 0).sum(-1) - jax.nn.logsumexp(scores, -1)
+        nats = class_log_prob(logits(params, hidden), event)
         return jnp.where((event >= 0) & (event < num_classes), nats, jnp.nan)
 
     def sample(

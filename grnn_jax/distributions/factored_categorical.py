@@ -10,6 +10,7 @@ from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.layer import apply_layer
+from grnn_jax.distributions.softmax import class_log_prob
 from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
 from grnn_jax.ops.lookup import lookup
 
@@ -114,9 +115,7 @@ def factored_categorical(
         all_logits = run(params, hidden, lambda field, _: event[..., field])
         nats = jnp.zeros(event.shape[:-1], all_logits[0].dtype)
         for field, logits in enumerate(all_logits):
-            # A sum over a comparison, not a gather: its gradient is no scatter.
-            chosen = jnp.arange(sizes[field]) == event[..., field, None]
-            nats += jnp.where(chosen, logits, 0).sum(-1) - jax.nn.logsumexp(logits, -1)
+            nats += class_log_prob(logits, event[..., field])
         inside = ((event >= 0) & (event < jnp.asarray(sizes))).all(-1)
         return jnp.where(inside, nats, jnp.nan)
 

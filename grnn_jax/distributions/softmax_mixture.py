@@ -8,6 +8,7 @@ from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT, categorical
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.layer import apply_layer
+from grnn_jax.distributions.softmax import class_log_prob
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.ops.products import dense
 
@@ -86,9 +87,7 @@ def mixture_of_softmaxes(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
     ) -> Float[Array, "..."]:
         log_weights, scores = components(params, hidden)
-        # A sum over a comparison, not a gather: its gradient is no scatter.
-        chosen = jnp.arange(num_classes) == event[..., None, None]
-        nats = jnp.where(chosen, scores, 0).sum(-1) - jax.nn.logsumexp(scores, -1)
+        nats = class_log_prob(scores, event[..., None])
         nats = jax.nn.logsumexp(log_weights + nats, -1)
         return jnp.where((event >= 0) & (event < num_classes), nats, jnp.nan)
 

@@ -46,6 +46,8 @@ def make_tempered_sums(model: Model, config: Config, mesh: Mesh) -> Callable[...
         params: PyTree, inverse: Array, carry: PyTree, batch: Batch
     ) -> tuple[PyTree, dict[str, Array]]:
         def tempered(scores: Array, event: Array) -> dict[str, Array]:
+            # No number depends on an offset of all scores, but its digits would.
+            scores -= scores.max(-1, keepdims=True)
             chosen = jnp.arange(scores.shape[-1]) == event[..., None]
             score = jnp.where(chosen, scores, 0).sum(-1)
             probability = jax.nn.softmax(inverse * scores)

@@ -160,3 +160,20 @@ def test_temperature_zero_is_the_mode_and_rows_may_differ():
 def test_wrong_settings_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("name", ["categorical", "mixture_of_softmaxes", "factored_categorical"])
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e3])
+@pytest.mark.optimized
+def test_an_offset_of_all_logits_takes_no_digits(name, offset):
+    """Against float64, from logits that float32 holds exactly."""
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.normal(size=K) * 2**12) / 2**12 + offset
+    expected = scores - np.log(np.exp(scores - scores.max()).sum()) - scores.max()
+    distribution = getattr(distributions, name)((K,) if name == "factored_categorical" else K)
+    params = jax.tree.map(jnp.zeros_like, distribution.init(jax.random.key(0), H))
+    output = params["field_0"] if name == "factored_categorical" else params
+    output["bias"] = jnp.float32(scores)
+    event = np.arange(K)[:, None] if name == "factored_categorical" else np.arange(K)
+    actual = distribution.log_prob(params, jnp.zeros((K, H)), jnp.asarray(event))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
