@@ -80,6 +80,8 @@ def truncate(
 
 def _nucleus(logits: Array, mass: float | AnyArray) -> Bool[Array, "B V"]:
     """The first classes, in the order given, whose probability reaches `mass`."""
+    mass = jnp.asarray(mass).reshape(-1, 1)
     probability = jax.nn.softmax(logits, axis=-1)
     before = jnp.cumsum(probability, -1) - probability
-    return (before < jnp.asarray(mass).reshape(-1, 1)) & (logits > -jnp.inf)
+    # The rounded sum of many classes reaches 1 before the last of them: 1 keeps all.
+    return ((before < mass) | (mass >= 1)) & (logits > -jnp.inf)

@@ -177,3 +177,13 @@ def test_an_offset_of_all_logits_takes_no_digits(name, offset):
     event = np.arange(K)[:, None] if name == "factored_categorical" else np.arange(K)
     actual = distribution.log_prob(params, jnp.zeros((K, H)), jnp.asarray(event))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["top_p", "typical_p"])
+def test_a_probability_of_one_keeps_every_class(name):
+    """Also where the rounded sum of the first of them is 1."""
+    scores = jnp.float32(np.random.default_rng(0).normal(size=(8, 50_000)) * 3)
+    mass = jnp.ones(8).at[7].set(0.5)
+    kept = jax.jit(distributions.truncate)(scores, **{name: mass})
+    np.testing.assert_array_equal(kept[:7], scores[:7])
+    assert 0 < (kept[7] > -jnp.inf).sum() < 25_000
