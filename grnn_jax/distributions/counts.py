@@ -1,5 +1,6 @@
 """Counts 0, 1, 2, …: Poisson, negative binomial, and both with more zeros."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -31,8 +32,8 @@ def poisson(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distr
 
     W h + b is bounded softly (to ±20), and the sum is formed from the deviance, so that it is
     exact to float32 for counts in the millions. Samples of rates above 1e4 come from a
-    Cornish-Fisher expansion, whose distribution function is right to 1e-5. There is no
-    temperature.
+    Cornish-Fisher expansion, whose distribution function is right to 1e-5, for the rate that
+    float32 holds (rates up to 2e9, where every int32 can occur). There is no temperature.
 
     Args:
         size: D.
@@ -177,7 +178,8 @@ def _counts(
         return jnp.where((event >= 0).all(-1), nats, jnp.nan)
 
     def sample(key: Array, params: Params, hidden: Float[Array, "B H"]) -> Int[Array, "B D"]:
-        return jax.vmap(_draw)(key, *parameters(params, hidden))
+        draw = functools.partial(_draw, means)
+        return jax.vmap(draw)(key, *parameters(params, hidden))
 
     def mode(params: Params, hidden: Float[Array, "... H"]) -> Int[Array, "... D"]:
         log_rate, log_dispersion, zero_logit = parameters(params, hidden)
@@ -228,7 +230,11 @@ def _remainder(z: Array) -> Array:
 
 
 def _draw(
-    key: PRNGKey, log_rate: Array, log_dispersion: Array | None, zero_logit: Array | None
+    means: np.ndarray,
+    key: PRNGKey,
+    log_rate: Array,
+    log_dispersion: Array | None,
+    zero_logit: Array | None,
 ) -> Int[Array, " D"]:
     gamma_key, count_key, normal_key, zero_key = jax.random.split(key, 4)
     if log_dispersion is not None:  # a Poisson count whose rate is Gamma(r, r / λ)
@@ -238,8 +244,13 @@ def _draw(
     count = jax.random.poisson(count_key, jnp.minimum(rate, 1e4), dtype=jnp.int32)
     # jax.random.poisson compares log-probabilities that float32 cannot tell apart at 1e6.
     normal = jax.random.normal(normal_key, rate.shape, rate.dtype)
-    expansion = jnp.round(rate + jnp.sqrt(rate) * normal + (normal**2 - 1) / 6)
-    count = jnp.where(rate > 1e4, expansion.astype(jnp.int32), count)
+    # The logarithm of a large rate, rounded, moves the rate by more than a count.
+    large = jnp.minimum(means * jnp.exp(log_rate - np.log(means)), LARGEST_RATE)
+    # Added up as integers: above 2^24 float32 has no odd ones.
+    whole = jnp.floor(large)
+    residual = (large - whole) + jnp.sqrt(large) * normal + (normal**2 - 1) / 6
+    expansion = whole.astype(jnp.int32) + jnp.round(residual).astype(jnp.int32)
+    count = jnp.where(rate > 1e4, expansion, count)
     if zero_logit is None:
         return count
     return jnp.where(jax.random.bernoulli(zero_key, jax.nn.sigmoid(zero_logit)), 0, count)

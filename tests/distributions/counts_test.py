@@ -214,3 +214,19 @@ def test_wrong_settings_are_named(size, mean, message):
     for make_family in FAMILIES.values():
         with pytest.raises(ValueError, match=message):
             make_family(size, mean=mean)
+
+
+@pytest.mark.parametrize("rate", [2e4, 1e6, 3e7, 2e9])
+@pytest.mark.optimized
+def test_large_samples_have_the_right_distribution_function(rate, monkeypatch):
+    """From equally probable normal numbers; those drawn could not tell 1e-5 from chance."""
+    count = 2**18
+    grid = jnp.float32(scipy.stats.norm.ppf((np.arange(count) + 0.5) / count))
+    monkeypatch.setattr(jax.random, "normal", lambda *_: grid)
+    distribution = poisson(count, mean=rate)
+    params = {"kernel_rate": jnp.zeros((1, count)), "bias_rate": jnp.zeros(count)}
+    drawn = distribution.sample(jax.random.key(0)[None], params, jnp.zeros((1, 1)))[0]
+    assert abs(np.mean(np.asarray(drawn) % 2) - 0.5) < 0.01
+    values, counts = np.unique(np.asarray(drawn, np.float64), return_counts=True)
+    expected = scipy.stats.poisson.cdf(values, np.float64(np.float32(rate)))
+    np.testing.assert_allclose(counts.cumsum() / count, expected, rtol=0, atol=1.2e-5)
