@@ -11,7 +11,14 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNG
 from grnn_jax.model import Model
 from grnn_jax.sampling.automaton import Automaton
 from grnn_jax.sampling.settings import Setting, Settings, check_counts, make_settings
-from grnn_jax.sampling.state import SampleState, draw_event, start, with_settings, zeros_unless
+from grnn_jax.sampling.state import (
+    SampleState,
+    check_classes_left,
+    draw_event,
+    start,
+    with_settings,
+    zeros_unless,
+)
 
 
 class Samples(NamedTuple):
@@ -84,7 +91,8 @@ def sample(
         logits_callback: a pure function (log-probabilities [B, V], `SampleState`) -> logits
             [B, V]. Compiled once for each function; values that change from call to call belong
             into a `jax.tree_util.Partial(function, *arrays)`, called as
-            function(*arrays, logits, state).
+            function(*arrays, logits, state). It must leave every sequence a class; under jit one
+            without any ends in the event -1, with log-probability NaN.
         stop: a sequence ends after the event by which this automaton accepts, as that of
             `stop_sequences`; it reads the events drawn, not the prefix.
         lengths: most events of each sequence, where they differ; at most `length`.
@@ -96,8 +104,8 @@ def sample(
         The samples, without the prefix.
 
     Raises:
-        ValueError: for a setting outside its range or unknown to the family, or a prefix of a
-            shape that does not fit.
+        ValueError: for a setting outside its range or unknown to the family, a prefix of a
+            shape that does not fit, or a callback that forbids every class.
 
     References: A. Graves, "Generating sequences with recurrent neural networks", 2013;
     N. S. Keskar et al., "CTRL: a conditional transformer language model", 2019 (the penalty).
@@ -139,6 +147,7 @@ def sample(
         first_index=first_index,
     )
     samples: Samples = _draw(model, length, params, with_settings(state, settings), settings)
+    check_classes_left(settings, samples.events)
     return samples
 
 
@@ -173,6 +182,7 @@ def extend(
     check_counts(length=length)
     made = make_settings(model, state.done.shape[0], **settings)
     samples: Samples = _draw(model, length, params, with_settings(state, made), made)
+    check_classes_left(made, samples.events)
     return samples
 
 
@@ -231,6 +241,7 @@ def stream(
     can_end = model.distribution.is_end is not None or made.stop is not None
     for begin in range(0, length, chunk_length):
         piece = _draw(model, min(chunk_length, length - begin), params, state, made)
+        check_classes_left(made, piece.events)
         yield piece
         state = piece.state
         if (can_end or made.lengths is not None) and bool(state.done.all()):

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
 from grnn_jax.sampling.settings import Settings, check_counts, make_settings
-from grnn_jax.sampling.state import SampleState, draw_event, sequence_keys, start, with_settings
+from grnn_jax.sampling.state import (
+    SampleState,
+    check_classes_left,
+    draw_event,
+    sequence_keys,
+    start,
+    with_settings,
+)
 
 
 class ManySamples(NamedTuple):
@@ -89,6 +96,7 @@ def sample_many(
     sizes = (num_samples, length, min(num_rows, num_samples))
     starts = with_settings(starts, made)
     samples: ManySamples = _draw_many(model, sizes, params, starts, made, key, first_index)
+    check_classes_left(made, samples.events)
     return samples
 
 

@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.likelihood import check_tokens, event_log_probs
 from grnn_jax.model import Carry, Model
 from grnn_jax.sampling.settings import Settings
+
+NO_CLASS = -1
+"""The event of a row whose every class a callback forbids: no class, with log-probability NaN."""
 
 
 class SampleState(NamedTuple):
@@ -124,7 +128,8 @@ def draw_event(
 
     Returns:
         The state after the event, the event [B, ...], and its nats under the model itself. Rows
-        that were done before draw an event too, which is to be ignored.
+        that were done before draw an event too, which is to be ignored. A row to which a callback
+        leaves no class is done, with the event `NO_CLASS`.
     """
     distribution = model.distribution
     hidden, carry = step(state.carry)
@@ -140,11 +145,15 @@ def draw_event(
             logits = settings.logits_callback(logits, state)
         scores = truncate(logits, **settings.family)
         event = jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
+        if settings.logits_callback is not None:
+            event = jnp.where((logits > -jnp.inf).any(-1), event, NO_CLASS)
     else:
         event = distribution.sample(keys, params["distribution"], hidden, **settings.family)
     nats = distribution.log_prob(params["distribution"], hidden, event)
     position = state.position + 1
     done, seen, stop = state.done, state.seen, state.stop
+    if settings.logits_callback is not None:
+        done = done | (event == NO_CLASS)
     if distribution.is_end is not None:
         done = done | distribution.is_end(event)
     if settings.lengths is not None:
@@ -156,6 +165,18 @@ def draw_event(
         done = done | jnp.asarray(settings.stop.accepting)[stop]
     state = SampleState(model.feed(carry, event), state.key, position, done, seen, stop)
     return state, event, nats
+
+
+def check_classes_left(settings: Settings, events: PyTree) -> None:
+    """Names the first event [B, T] that a callback left no class; inside jit passes."""
+    if settings.logits_callback is None or isinstance(events, jax.core.Tracer):
+        return
+    rows, times = np.nonzero(jax.device_get(events) == NO_CLASS)
+    if rows.size:
+        raise ValueError(
+            "logits_callback must leave at least one class a logit above -inf, got none for "
+            f"sequence {rows[0]}, event {times[0]}"
+        )
 
 
 def zeros_unless(active: Bool[Array, " B"], event: PyTree) -> PyTree:

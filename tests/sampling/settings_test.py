@@ -134,3 +134,29 @@ def test_settings_of_tokens_need_tokens():
         grnn_jax.sample(model, params, jax.random.key(0), 2, 4, stop=stop)
     with pytest.raises(ValueError, match=r"sequences must hold tokens in \[0, 3\), got 5"):
         sampling.stop_sequences([[5]], 3)
+
+
+def test_a_callback_that_forbids_every_class_is_named_and_under_jit_nan():
+    model, params = enumerable.make()
+
+    def callback(logits, state):
+        """Nothing may follow the second event of the second sequence."""
+        forbidden = (state.position == 2) & (jnp.arange(2) == 1)
+        return jnp.where(forbidden[:, None], -jnp.inf, logits)
+
+    def draw(key, sampler=grnn_jax.sample, **settings):
+        return sampler(model, params, key, 2, 4, logits_callback=callback, **settings)
+
+    key, message = jax.random.key(0), "logits_callback must leave .* for sequence 1, event 2"
+    with pytest.raises(ValueError, match=message):
+        draw(key)
+    with pytest.raises(ValueError, match=message):
+        draw(key, sampling.sample_many, num_rows=2)
+    with pytest.raises(ValueError, match=message):
+        list(sampling.stream(model, params, key, 2, 4, logits_callback=callback))
+    samples = jax.jit(draw)(key)
+    plain = grnn_jax.sample(model, params, key, 2, 4)
+    np.testing.assert_array_equal(samples.events[0], plain.events[0])
+    np.testing.assert_array_equal(samples.events[1], [*plain.events[1, :2], -1, 0])
+    np.testing.assert_array_equal(np.isnan(samples.log_probs), samples.events == -1)
+    assert samples.mask[1].tolist() == [True, True, True, False]
