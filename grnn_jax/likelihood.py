@@ -121,6 +121,8 @@ def event_statistics(
     )
     mask, reset = jnp.asarray(mask, bool), jnp.asarray(reset, bool)
     batch_size, length = mask.shape
+    if not mask.size:
+        return _no_statistics(model, params, mask.shape, read), carry
     initial = model.initial_state(params, batch_size, conditioning)
     previous, started = shift_right(carry, events, reset)
     encode = make_encoder(model.distribution, params)
@@ -149,6 +151,21 @@ def event_statistics(
     state, statistics = scan_chunks(chunk, carry.cell_state, steps, model.chunk_size)
     last = jax.tree.map(lambda array: array[:, -1], events)
     return statistics, model.feed(carry._replace(cell_state=state), last)
+
+
+def _no_statistics(
+    model: Model, params: Params, shape: tuple[int, int], read: Callable[..., PyTree]
+) -> PyTree:
+    """What `read` would return of a window [B, T] without rows or without steps."""
+    batch_size, length = shape
+    width = model.cell.hidden_size + model.skip_input * model.distribution.encoding_size
+    hidden = jax.ShapeDtypeStruct((length, batch_size, width), jnp.float32)
+    events = jax.tree.map(
+        lambda spec: jax.ShapeDtypeStruct((length, batch_size, *spec.shape), spec.dtype),
+        model.distribution.event,
+    )
+    statistics = jax.eval_shape(read, params["distribution"], hidden, events)
+    return jax.tree.map(lambda spec: jnp.zeros((*shape, *spec.shape[2:]), spec.dtype), statistics)
 
 
 def _masked_batch_major(values: Array, mask: Bool[Array, "B T"]) -> Array:
@@ -202,7 +219,7 @@ def log_prob(
         conditioning: vectors [B, C], if the model has conditioning.
 
     Returns:
-        One number of nats for each sequence.
+        One number of nats for each sequence: 0 where T is 0, none where B is 0.
 
     Raises:
         ValueError: if the shapes do not fit, a token is not a class of the distribution, or

@@ -338,6 +338,29 @@ def test_a_token_outside_the_classes_is_nan_under_jit_and_padding_is_not():
     assert np.isfinite(nats[1])
 
 
+@pytest.mark.parametrize("name", ["categorical", "bernoulli"])
+@pytest.mark.parametrize("shape", [(2, 0), (0, 3), (0, 0)])
+@pytest.mark.optimized
+def test_no_events_have_probability_one_and_no_rows_no_number(name, shape):
+    family = getattr(distributions, name)(3)
+    model = make_model(cells.gru(2), family, skip_input=True, chunk_size=2)
+    params = model.init(jax.random.key(0))
+    events = np.zeros((*shape, *family.event.shape), family.event.dtype)
+
+    def total(params):
+        nats = grnn_jax.log_prob(model, params, events)
+        return nats.sum(), nats
+
+    (_, nats), gradient = jax.value_and_grad(total, has_aux=True)(params)
+    np.testing.assert_array_equal(nats, np.zeros(shape[0], np.float32), strict=True)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+    batch = events, np.ones(shape, bool), np.zeros(shape, bool)
+    carry = model.initial_state(params, shape[0])
+    nats, after = event_log_probs(model, params, carry, batch)
+    assert nats.shape == shape
+    assert jax.tree.map(np.shape, after) == jax.tree.map(np.shape, carry)
+
+
 def test_units():
     assert likelihood.bits(math.log(8)) == pytest.approx(3)
     assert likelihood.perplexity(math.log(65)) == pytest.approx(65)
