@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.distributions.acceptance import accept, fill
 from grnn_jax.model import Carry, Model, make_encoder
 from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.recurrence.base import RunOptions, Window
@@ -52,8 +53,9 @@ def event_log_probs(
         conditioning: vectors that move the initial state, if the model has conditioning.
 
     Returns:
-        Log-probabilities in nats, exactly 0 where mask is False, and the carry after the
-        window.
+        Log-probabilities in nats, exactly 0 where mask is False, NaN where it is True of what is
+        no event, and the carry after the window. No gradient depends on what mask leaves out,
+        but through what enters the network: events that are context.
 
     Example:
         >>> import grnn_jax
@@ -111,15 +113,17 @@ def event_statistics(
         conditioning: vectors that move the initial state.
 
     Returns:
-        What `read` returned, batch-major [B, T, ...], exactly 0 where mask is False, and the carry
-        after the window.
+        What `read` returned, batch-major [B, T, ...], exactly 0 where mask is False and NaN where
+        a value is no event of the family, and the carry after the window. `read` sees events
+        alone; so does the network, of what mask leaves out too.
     """
     events, mask, reset = batch
-    # Narrow integers, as files hold them, could not number the start input's row of the table.
-    events = jax.tree.map(
-        lambda spec, leaf: jnp.asarray(leaf, spec.dtype), model.distribution.event, events
-    )
     mask, reset = jnp.asarray(mask, bool), jnp.asarray(reset, bool)
+    events, valid = jax.tree.map(jnp.asarray, accept(model.distribution, events))
+    # Nothing but events reaches the maths: NaN would come back through the gradient of a `where`.
+    scored = fill(model.distribution, events, mask & valid)
+    events = fill(model.distribution, events, valid)
+    wrong = mask & ~valid
     batch_size, length = mask.shape
     if not mask.size:
         return _no_statistics(model, params, mask.shape, read), carry
@@ -130,7 +134,7 @@ def event_statistics(
     options = RunOptions(model.engine, key)
 
     def chunk(state: PyTree, steps: tuple[Any, ...]) -> tuple[PyTree, PyTree]:
-        events, previous, started, mask, reset, index = steps
+        events, previous, started, mask, wrong, reset, index = steps
         inputs = encode(previous, started)
         hidden, state = run_window(
             model.cell,
@@ -145,16 +149,18 @@ def event_statistics(
         # Time-major to the end: the events are small, and `hidden` is not.
         events = jax.tree.map(lambda array: jnp.swapaxes(array, 0, 1), events)
         statistics = read(params["distribution"], hidden, events)
-        return state, jax.tree.map(lambda values: _masked_batch_major(values, mask), statistics)
+        return state, jax.tree.map(
+            lambda values: _masked_batch_major(values, mask, wrong), statistics
+        )
 
-    steps = (events, previous, started, mask, reset, index)
+    steps = (scored, previous, started, mask, wrong, reset, index)
     state, statistics = scan_chunks(chunk, carry.cell_state, steps, model.chunk_size)
     last = jax.tree.map(lambda array: array[:, -1], events)
     return statistics, model.feed(carry._replace(cell_state=state), last)
 
 
 def _no_statistics(
-    model: Model, params: Params, shape: tuple[int, int], read: Callable[..., PyTree]
+    model: Model, params: Params, shape: tuple[int, ...], read: Callable[..., PyTree]
 ) -> PyTree:
     """What `read` would return of a window [B, T] without rows or without steps."""
     batch_size, length = shape
@@ -168,10 +174,15 @@ def _no_statistics(
     return jax.tree.map(lambda spec: jnp.zeros((*shape, *spec.shape[2:]), spec.dtype), statistics)
 
 
-def _masked_batch_major(values: Array, mask: Bool[Array, "B T"]) -> Array:
-    """Values [T, B, ...] as [B, T, ...], 0 where not mask."""
-    trailing = (1,) * (values.ndim - 2)
-    return jnp.where(mask.reshape(mask.shape + trailing), jnp.swapaxes(values, 0, 1), 0)
+def _masked_batch_major(
+    values: Array, mask: Bool[Array, "B T"], wrong: Bool[Array, "B T"]
+) -> Array:
+    """Values [T, B, ...] as [B, T, ...], 0 where not mask, NaN where the event is none."""
+    values = jnp.swapaxes(values, 0, 1)
+    axes = mask.shape + (1,) * (values.ndim - 2)
+    if jnp.issubdtype(values.dtype, jnp.inexact):
+        values = jnp.where(wrong.reshape(axes), jnp.nan, values)
+    return jnp.where(mask.reshape(axes), values, 0)
 
 
 def shift_right(
@@ -214,7 +225,8 @@ def log_prob(
     Args:
         model: the model.
         params: its parameters.
-        events: arrays [B, T, ...]; each row is one sequence from its first event on.
+        events: arrays [B, T, ...]; each row is one sequence from its first event on. What stands
+            in the padding has no effect, whatever it is.
         mask: True for real events, then False for padding; None if all rows have full length.
         conditioning: vectors [B, C], if the model has conditioning.
 
@@ -222,9 +234,9 @@ def log_prob(
         One number of nats for each sequence: 0 where T is 0, none where B is 0.
 
     Raises:
-        ValueError: if the shapes do not fit, a token is not a class of the distribution, or
-            padding stands before an event. Under jit values cannot be looked at: there a wrong
-            token has log-probability NaN.
+        ValueError: if the shapes do not fit, a value is no event of the distribution, or padding
+            stands before an event. Under jit values cannot be looked at: there what is no event
+            has log-probability NaN.
 
     Example:
         >>> import grnn_jax
@@ -246,7 +258,7 @@ def log_prob(
         mask = np.ones(shape, bool)
     if mask.shape != shape:
         raise ValueError(f"mask must have the shape {shape} of events, got {mask.shape}")
-    check_tokens(model, events)
+    check_events(model, events, mask)
     if not isinstance(mask, jax.core.Tracer) and (np.diff(np.asarray(mask, int), axis=1) > 0).any():
         raise ValueError("mask must be True for the first events of each row and False after them")
     carry = model.initial_state(params, shape[0], conditioning)
@@ -291,14 +303,32 @@ def per_event(nats: float, num_events: int) -> dict[str, float]:
     }
 
 
-def check_tokens(model: Model, events: PyTree, name: str = "events") -> None:
-    """Names a token outside the classes; inside jit, where values are unknown, passes."""
-    num_classes = model.distribution.num_tokens
-    if num_classes is None or isinstance(events, jax.core.Tracer):
+def check_events(
+    model: Model, events: PyTree, mask: AnyArray | None = None, name: str = "events"
+) -> None:
+    """Names the first value that is no event of the family; inside jit values are unknown: passes.
+
+    Args:
+        model: the model.
+        events: [..., ...], of any dtype.
+        mask: bool [...], False where anything may stand.
+        name: of the argument.
+
+    Raises:
+        ValueError: for such a value.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((events, mask))):
         return
-    values = np.asarray(events)
-    if values.size and not np.issubdtype(values.dtype, np.integer):
+    family = model.distribution
+    values = jax.tree.map(lambda _, leaf: np.asarray(leaf), family.event, events)
+    if family.num_tokens is not None and values.size and values.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, got dtype {values.dtype}")
-    outside = values[(values < 0) | (values >= num_classes)]
-    if outside.size:
-        raise ValueError(f"{name} must be classes in [0, {num_classes}), got {outside[0]}")
+    wrong = ~np.asarray(accept(family, values)[1])
+    first = np.argwhere(wrong if mask is None else wrong & np.asarray(mask))[:1]
+    if first.size:
+        place = tuple(first[0].tolist())
+        value = jax.tree.map(lambda leaf: leaf[place].tolist(), values)
+        expected = f"events of {family.name}"
+        if family.num_tokens is not None:
+            expected = f"classes in [0, {family.num_tokens})"
+        raise ValueError(f"{name} must be {expected}, got {value} at {name}{list(place)}")

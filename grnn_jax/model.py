@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
+from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.recurrence.inputs import Inputs, projecting_a_table_pays, table_with_start
 
@@ -111,7 +112,7 @@ class Feed(Protocol):
 
         Args:
             carry: a carry.
-            event: arrays [B, ...].
+            event: arrays [B, ...]; what is no event of the family is replaced by its filler.
 
         Returns:
             The carry; nothing has entered the network yet.
@@ -256,7 +257,9 @@ def make_model(
                 moved.append(leaf + shift)
             state = jax.tree.unflatten(tree, moved)
         event = jax.tree.map(
-            lambda spec: jnp.zeros((batch_size, *spec.shape), spec.dtype), distribution.event
+            lambda spec, value: jnp.full((batch_size, *spec.shape), value, spec.dtype),
+            distribution.event,
+            filler(distribution),
         )
         return Carry(state, event, jnp.zeros((batch_size,), bool))
 
@@ -277,6 +280,7 @@ def make_model(
         return make_step(params)(carry)
 
     def feed(carry: Carry, event: PyTree) -> Carry:
+        event = fill(distribution, *accept(distribution, event))
         return carry._replace(event=event, started=jnp.ones_like(carry.started))
 
     return Model(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from grnn_jax.array_types import Array, Bool, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 
 
 @runtime_checkable
@@ -97,6 +97,23 @@ class EncodeFn(Protocol):
         """
 
 
+@runtime_checkable
+class AcceptFn(Protocol):
+    """Says what is an event of the family."""
+
+    def __call__(self, event: PyTree, /) -> tuple[PyTree, Bool[AnyArray, "..."]]:
+        """Casts events to the dtypes of the family, and checks them.
+
+        Args:
+            event: [..., ...] as given, NumPy or JAX arrays of any dtype. Methods and operators that
+                both have let values on the host stay there.
+
+        Returns:
+            The event in the dtypes of `Distribution.event`, and bool [...], True where it is one of
+            the family: where `log_prob` is not NaN.
+        """
+
+
 class Distribution(NamedTuple):
     """An output distribution as a tuple of pure functions; it owns the output layer W, b_o.
 
@@ -120,6 +137,10 @@ class Distribution(NamedTuple):
             "with_end(gaussian)": for messages.
         num_tokens: where events are tokens, V, the number of their classes; else None.
         options: names of the keyword arguments of `sample`.
+        accept: event [...] of any dtype -> (event, bool [...]), see `AcceptFn`. None takes finite
+            numbers that the cast to the dtypes of `event` keeps, and of tokens those in [0, V).
+        filler: an event of the family, which stands where there is none, as in padding; None for
+            zeros.
     """
 
     init: InitFn
@@ -137,6 +158,8 @@ class Distribution(NamedTuple):
     name: str = "unnamed"
     num_tokens: int | None = None
     options: tuple[str, ...] = ()
+    accept: AcceptFn | None = None
+    filler: PyTree | None = None
 
     def __hash__(self) -> int:
         # A model is a static argument of jit, and `event` may be a dict, which has no hash.

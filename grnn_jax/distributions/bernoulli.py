@@ -20,7 +20,7 @@ def bernoulli(size: int, *, mean: float = 0.5, dtype: DType = jnp.float32) -> Di
         dtype: compute dtype of the output matmul; logits and log-probabilities are float32.
 
     Returns:
-        The distribution; events are arrays [D] of zeros and ones, anything else counts as one.
+        The distribution; events are arrays [D] of zeros and ones, any other number counts as one.
         `sample` takes `temperature`, which divides the logits.
 
     Raises:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from grnn_jax.array_types import Array, Float, Int, Params, PRNGKey, UInt8
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, UInt8
+from grnn_jax.distributions.acceptance import as_array
 from grnn_jax.distributions.base import Distribution
 
 
@@ -31,7 +33,7 @@ def bits_distribution(
         num_sites: see `Distribution`.
 
     Returns:
-        The distribution; events are arrays [D] of zeros and ones, anything else counts as one.
+        The distribution; events are arrays [D] of zeros and ones, any other number counts as one.
         `sample` takes `temperature`.
     """
 
@@ -59,6 +61,7 @@ def bits_distribution(
         num_sites=num_sites,
         name=name,
         options=("temperature",),
+        accept=accept_bits,
     )
 
 
@@ -112,6 +115,13 @@ def draw_bits(
     if scale.ndim:
         scale = scale.reshape(-1, *(1,) * (logits.ndim - 1))
     return (logits + scale * noise > 0).astype(jnp.uint8)
+
+
+def accept_bits(event: AnyArray) -> tuple[AnyArray, Bool[AnyArray, "..."]]:
+    """Bits as uint8: 0.5 and 256 are not 0, and a cast would make them so. NaN is no bit."""
+    event = as_array(event)
+    valid = (event == event).all(-1)
+    return (event if event.dtype == np.uint8 else (event != 0).astype(np.uint8)), valid
 
 
 def encode_bits(params: Params, event: Int[Array, "... D"] | UInt8[Array, "... D"]) -> Array:

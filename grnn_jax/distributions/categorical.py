@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
+from grnn_jax.distributions.acceptance import accept_numbers, within
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.softmax import class_log_prob
@@ -77,6 +78,9 @@ def categorical(
     if end is not None and not 0 <= end < num_classes:
         raise ValueError(f"end must be a class in [0, {num_classes}), got {end}")
 
+    spec = jax.ShapeDtypeStruct((), jnp.int32)
+    accept = accept_numbers(spec, within(0, num_classes))
+
     def init(key: PRNGKey, hidden_size: int) -> Params:
         if tied and hidden_size != embedding_size:
             raise ValueError(
@@ -104,8 +108,8 @@ def categorical(
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
     ) -> Float[Array, "..."]:
-        nats = class_log_prob(logits(params, hidden), event)
-        return jnp.where((event >= 0) & (event < num_classes), nats, jnp.nan)
+        event, valid = accept(event)
+        return jnp.where(valid, class_log_prob(logits(params, hidden), event), jnp.nan)
 
     def sample(
         key: Array,
@@ -144,11 +148,12 @@ def categorical(
         mode=mode,
         encode=encode,
         encoding_size=embedding_size or num_classes,
-        event=jax.ShapeDtypeStruct((), jnp.int32),
+        event=spec,
         token_table=token_table,
         is_end=None if end is None else is_end,
         logits=logits,
         name="categorical",
         num_tokens=num_classes,
         options=TRUNCATION_OPTIONS,
+        accept=accept,
     )

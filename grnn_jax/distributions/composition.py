@@ -3,22 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from grnn_jax.array_types import Array, Bool, Params, PyTree
+from grnn_jax.array_types import Array, Params, PyTree
 from grnn_jax.distributions.base import Distribution
-
-
-def zero_where(condition: Bool[Array, "..."], event: PyTree) -> PyTree:
-    """The event [..., ...] with zeros in place of every leaf where `condition` [...] is True."""
-
-    def zero(leaf: Array) -> Array:
-        leaf = jnp.asarray(leaf)
-        wide = condition.reshape(condition.shape + (1,) * (leaf.ndim - condition.ndim))
-        return jnp.where(wide, jnp.zeros_like(leaf), leaf)
-
-    return jax.tree.map(zero, event)
 
 
 def sample_part(

@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from grnn_jax.array_types import AnyArray, Array, DType, Float, Int, Params, PRNGKey
+from grnn_jax.distributions.acceptance import accept_numbers
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.ops.products import dense
 
@@ -42,8 +43,8 @@ def poisson(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distr
         dtype: compute dtype of the matmul.
 
     Returns:
-        The distribution; an event is int32 [D], a negative count has log-probability NaN.
-        `mode` is exact.
+        The distribution; an event is int32 [D]; anything that is no count, as -1 and 2.9, has
+        log-probability NaN. `mode` is exact.
 
     Raises:
         ValueError: for a size below 1, or a mean that is not positive or not of length D.
@@ -142,6 +143,8 @@ def _counts(
     means = np.asarray(mean, np.float32)
     if means.shape not in ((), (size,)) or not ((means > 0) & (means < np.inf)).all():
         raise ValueError(f"mean must be positive, one number or {size} of them, got {mean}")
+    spec = jax.ShapeDtypeStruct((size,), jnp.int32)
+    accept = accept_numbers(spec, lambda event: (event >= 0).all(-1))
     names = ["rate"] + ["dispersion"] * overdispersed + ["zero"] * zero_inflated
 
     def init(key: PRNGKey, hidden_size: int) -> Params:
@@ -174,8 +177,9 @@ def _counts(
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "... D"]
     ) -> Float[Array, "..."]:
+        event, valid = accept(event)
         nats = count_log_prob(params, hidden, jnp.maximum(event, 0)).sum(-1)
-        return jnp.where((event >= 0).all(-1), nats, jnp.nan)
+        return jnp.where(valid, nats, jnp.nan)
 
     def sample(key: Array, params: Params, hidden: Float[Array, "B H"]) -> Int[Array, "B D"]:
         draw = functools.partial(_draw, means)
@@ -196,8 +200,9 @@ def _counts(
         count = jnp.maximum(event, 0).astype(params["bias_rate"].dtype)
         return jnp.log1p(count) / (1 + np.log1p(means))
 
-    event = jax.ShapeDtypeStruct((size,), jnp.int32)
-    return Distribution(init, log_prob, sample, mode, encode, size, event, name=family)
+    return Distribution(
+        init, log_prob, sample, mode, encode, size, spec, name=family, accept=accept
+    )
 
 
 def _log_prob(count: Array, log_rate: Array, log_dispersion: Array | None) -> Array:

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import AnyArray, Array, Bool, DType, Float, Params, PRNGKey, PyTree
+from grnn_jax.distributions.acceptance import accept, cast, fill
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.distributions.composition import check_options, sample_part, zero_where
+from grnn_jax.distributions.composition import check_options, sample_part
 from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.truncation import truncate
 
@@ -18,7 +19,8 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
         log p(end | h) = log sigmoid(e),     e = w h + b
         log p(x | h)   = log sigmoid(-e) + log p_inner(x | h)
 
-    In the end event the inner event is ignored exactly and taken as zeros.
+    In the end event the inner event is ignored exactly and taken as zeros (as the `filler` of a
+    family that has one).
 
     Args:
         distribution: the inner distribution, without an end.
@@ -57,18 +59,23 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
             "event": inner.init(inner_key, hidden_size),
         }
 
+    def accept_ended(event: PyTree) -> tuple[PyTree, Bool[AnyArray, "..."]]:
+        end, kept = cast(event["end"], jnp.bool_)
+        value, valid = accept(inner, event["event"])
+        return {"event": value, "end": end}, kept & (end | valid)
+
     def end_logit(params: Params, hidden: Array) -> Array:
         return apply_layer(params, hidden, dtype)[..., 0]
 
     def ended(event: PyTree, end: Array) -> PyTree:
-        return {"event": zero_where(end, event), "end": end}
+        return {"event": fill(inner, event, ~end), "end": end}
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: PyTree
     ) -> Float[Array, "..."]:
         logit, end = end_logit(params, hidden), jnp.asarray(event["end"], bool)
         # An event outside the inner range would be NaN, also behind the `where`.
-        nats = inner.log_prob(params["event"], hidden, zero_where(end, event["event"]))
+        nats = inner.log_prob(params["event"], hidden, fill(inner, event["event"], ~end))
         return jax.nn.log_sigmoid(jnp.where(end, logit, -logit)) + jnp.where(end, 0, nats)
 
     def sample(
@@ -92,7 +99,7 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
 
     def encode(params: Params, event: PyTree) -> Float[Array, "... X"]:
         end = jnp.asarray(event["end"], bool)
-        encoding = inner.encode(params["event"], zero_where(end, event["event"]))
+        encoding = inner.encode(params["event"], fill(inner, event["event"], ~end))
         return jnp.concatenate([encoding, end[..., None].astype(encoding.dtype)], -1)
 
     def is_end(event: PyTree) -> Bool[Array, "..."]:
@@ -110,4 +117,6 @@ def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distr
         is_density=inner.is_density,
         name=name,
         options=known,
+        accept=accept_ended,
+        filler=None if inner.filler is None else {"event": inner.filler, "end": False},
     )

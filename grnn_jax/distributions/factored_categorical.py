@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
+from grnn_jax.distributions.acceptance import accept_numbers, within
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT
 from grnn_jax.distributions.chunked import cut_in_time
@@ -67,6 +69,9 @@ def factored_categorical(
     if num_units < 1:
         raise ValueError(f"num_units must be at least 1, got {num_units}")
     num_fields = len(sizes)
+    spec = jax.ShapeDtypeStruct((num_fields,), jnp.int32)
+
+    accept = accept_numbers(spec, lambda event: within(0, np.asarray(sizes))(event).all(-1))
 
     def init(key: PRNGKey, hidden_size: int) -> Params:
         lecun_normal = jax.nn.initializers.lecun_normal()
@@ -112,12 +117,12 @@ def factored_categorical(
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "... F"]
     ) -> Float[Array, "..."]:
+        event, valid = accept(event)
         all_logits = run(params, hidden, lambda field, _: event[..., field])
         nats = jnp.zeros(event.shape[:-1], all_logits[0].dtype)
         for field, logits in enumerate(all_logits):
             nats += class_log_prob(logits, event[..., field])
-        inside = ((event >= 0) & (event < jnp.asarray(sizes))).all(-1)
-        return jnp.where(inside, nats, jnp.nan)
+        return jnp.where(valid, nats, jnp.nan)
 
     def draw(
         params: Params, hidden: Array, choose: Callable[[int, Array], Array]
@@ -169,7 +174,8 @@ def factored_categorical(
         mode=mode,
         encode=encode,
         encoding_size=sum(sizes),
-        event=jax.ShapeDtypeStruct((num_fields,), jnp.int32),
+        event=spec,
         name="factored_categorical",
         options=TRUNCATION_OPTIONS,
+        accept=accept,
     )

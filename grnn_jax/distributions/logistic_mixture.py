@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
+from grnn_jax.distributions.acceptance import accept_numbers, within
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.layer import apply_layer, init_layer
@@ -66,6 +67,8 @@ def logistic_mixture(
     K = num_components
     if K < 1:
         raise ValueError(f"num_components must be at least 1, got {K}")
+    spec = jax.ShapeDtypeStruct((), jnp.int32)
+    accept = accept_numbers(spec, within(0, num_levels))
     half_range = (num_levels - 1) / 2
     periods = 2 ** np.arange(2, num_levels.bit_length())
 
@@ -86,6 +89,7 @@ def logistic_mixture(
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
     ) -> Float[Array, "..."]:
+        event, valid = accept(event)
         logits, location, log_scale = components(params, hidden)
         level = jnp.clip(event, 0, num_levels - 1)[..., None]
         precision = jnp.exp(-log_scale)
@@ -100,7 +104,7 @@ def logistic_mixture(
             jnp.where(level == num_levels - 1, log_above_edge, inside),
         )
         nats = jax.nn.logsumexp(jax.nn.log_softmax(logits) + nats, -1)
-        return jnp.where((event >= 0) & (event < num_levels), nats, jnp.nan)
+        return jnp.where(valid, nats, jnp.nan)
 
     def nearest_level(location: Array, index: Array) -> Array:
         chosen = jnp.take_along_axis(location, index[..., None], -1)[..., 0]
@@ -138,7 +142,8 @@ def logistic_mixture(
         mode=mode,
         encode=encode,
         encoding_size=1 + 2 * len(periods),
-        event=jax.ShapeDtypeStruct((), jnp.int32),
+        event=spec,
         name="logistic_mixture",
         options=("temperature",),
+        accept=accept,
     )

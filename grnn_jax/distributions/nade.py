@@ -38,7 +38,7 @@ def nade(
         activations_limit: see above.
 
     Returns:
-        The distribution; events are arrays [D] of zeros and ones, anything else counts as one.
+        The distribution; events are arrays [D] of zeros and ones, any other number counts as one.
         `sample` takes `temperature`, which divides the logits; `mode` takes the likelier value of
         each bit in turn, which need not be the likeliest event.
 

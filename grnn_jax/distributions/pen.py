@@ -5,7 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, DType, Float, Int, Params, PRNGKey
+from grnn_jax.array_types import AnyArray, Array, Bool, DType, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.distributions.acceptance import cast
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
 from grnn_jax.distributions.layer import apply_layer, init_layer
@@ -75,6 +76,13 @@ def pen(
         min_scale=min_scale,
         dtype=dtype,
     )
+
+    def accept(event: PyTree) -> tuple[PyTree, Bool[AnyArray, "..."]]:
+        state, whole = cast(event["pen"], jnp.int32)
+        offset, finite = cast(event["offset"], jnp.float32)
+        valid = whole & (state >= 0) & (state < NUM_PEN_STATES)
+        valid = valid & (finite.all(-1) | (state == END_OF_DRAWING))
+        return {"offset": offset, "pen": state}, valid
 
     def init(key: PRNGKey, hidden_size: int) -> Params:
         pen_key, offset_key = jax.random.split(key)
@@ -146,4 +154,5 @@ def pen(
         is_density=True,
         name="pen",
         options=("temperature", "bias"),
+        accept=accept,
     )

@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
+from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
-from grnn_jax.distributions.composition import check_options, sample_part, zero_where
+from grnn_jax.distributions.composition import check_options, sample_part
 
 
 def product(
@@ -78,8 +79,19 @@ def product(
         return params
 
     def without_absent(name: str, value: PyTree, earlier: dict[str, PyTree]) -> PyTree:
-        """The field's event, zeros where it is absent."""
-        return zero_where(~present[name](earlier), value) if name in present else value
+        """The field's event, zeros (or its family's filler) where it is absent."""
+        return fill(fields[name], value, present[name](earlier)) if name in present else value
+
+    def accept_fields(event: PyTree) -> tuple[PyTree, Bool[AnyArray, "..."]]:
+        accepted: dict[str, PyTree] = {}
+        valid: Any = True
+        for name, field in fields.items():
+            value, own = accept(field, event[name])
+            if name in present:
+                own = own | ~present[name](dict(accepted))
+            accepted[name] = without_absent(name, value, dict(accepted))
+            valid = valid & own
+        return accepted, valid
 
     def cleaned(event: PyTree) -> dict[str, PyTree]:
         clean: dict[str, PyTree] = {}
@@ -160,4 +172,8 @@ def product(
         is_density=any(field.is_density for field in fields.values()),
         name=family,
         options=known,
+        accept=accept_fields,
+        filler=None
+        if all(field.filler is None for field in fields.values())
+        else {name: filler(field) for name, field in fields.items()},
     )

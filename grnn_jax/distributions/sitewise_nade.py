@@ -51,7 +51,7 @@ def sitewise_nade(
         dtype: compute dtype of the products; logits and log-probabilities are float32.
 
     Returns:
-        The distribution; events are arrays [N] of zeros and ones, anything else counts as one.
+        The distribution; events are arrays [N] of zeros and ones, any other number counts as one.
         `sample` takes `temperature`, which divides the logits; `mode` takes the likelier value of
         each bit in turn, which need not be the likeliest event.
 

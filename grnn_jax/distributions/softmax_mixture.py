@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Int, Params, PRNGKey
+from grnn_jax.distributions.acceptance import accept
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.categorical import LOGITS_LIMIT, categorical
 from grnn_jax.distributions.chunked import cut_in_time
@@ -86,10 +87,10 @@ def mixture_of_softmaxes(
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]
     ) -> Float[Array, "..."]:
+        event, valid = accept(softmax, event)
         log_weights, scores = components(params, hidden)
         nats = class_log_prob(scores, event[..., None])
-        nats = jax.nn.logsumexp(log_weights + nats, -1)
-        return jnp.where((event >= 0) & (event < num_classes), nats, jnp.nan)
+        return jnp.where(valid, jax.nn.logsumexp(log_weights + nats, -1), jnp.nan)
 
     def mixed(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... V"]:
         log_weights, scores = components(params, hidden)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from grnn_jax.array_types import Array, Bool, DType, Float, Params, PRNGKey, PyTree
+from grnn_jax.array_types import AnyArray, Array, Bool, DType, Float, Params, PRNGKey, PyTree
+from grnn_jax.distributions.acceptance import cast
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.layer import apply_layer
 
@@ -59,6 +60,11 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive, got {value}")
     log_min = math.log(min_wait)
+
+    def accept(event: PyTree) -> tuple[PyTree, Bool[AnyArray, "..."]]:
+        wait, finite = cast(event["wait"], jnp.float32)
+        censored, kept = cast(event["censored"], jnp.bool_)
+        return {"wait": wait, "censored": censored}, finite & kept & (wait >= 0)
 
     def init(key: PRNGKey, hidden_size: int) -> Params:
         shape = (hidden_size, len(family.bias))
@@ -140,6 +146,7 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
         is_density=True,
         name=family.name,
         options=("temperature",),
+        accept=accept,
     )
 
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.distributions.acceptance import accept
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.likelihood import check_tokens, event_log_probs
+from grnn_jax.likelihood import check_events, event_log_probs
 from grnn_jax.model import Carry, Model
 from grnn_jax.sampling.settings import Settings
 
@@ -188,7 +189,8 @@ def zeros_unless(active: Bool[Array, " B"], event: PyTree) -> PyTree:
 
 def _batched_prefix(model: Model, prefix: PyTree, num_samples: int) -> PyTree:
     """The prefix as arrays [B, P, ...], or None if it is empty."""
-    check_tokens(model, prefix, "prefix")
+    check_events(model, prefix, name="prefix")
+    prefix, _ = accept(model.distribution, prefix)
 
     def batched(spec: jax.ShapeDtypeStruct, leaf: AnyArray) -> Array:
         leaf = jnp.asarray(leaf, spec.dtype)

@@ -8,8 +8,9 @@ import numpy as np
 from grnn_jax.array_types import AnyArray, Bool
 from grnn_jax.data import Corpus, TextCodec
 from grnn_jax.data.corpus import Events
+from grnn_jax.distributions.acceptance import accept
 from grnn_jax.errors import InputError
-from grnn_jax.likelihood import check_tokens
+from grnn_jax.likelihood import check_events
 from grnn_jax.workdir import Run
 
 
@@ -81,7 +82,7 @@ def _sequences(
         return [sequences[0] for sequences, _ in parts], False
     events, leading = _events(run, data)
     if len(leading) == 1 and mask is None:
-        return [events], True
+        return [_accepted(run, events)], True
     if mask is None:
         lengths = np.full(leading[0], leading[1])
     else:
@@ -92,12 +93,13 @@ def _sequences(
                 f"for padding, got shape {list(mask.shape)}"
             )
         lengths = mask.sum(-1)
+    events = _accepted(run, events, mask)
     rows = enumerate(lengths.tolist())
     return [jax.tree.map(lambda leaf: leaf[b, :n], events) for b, n in rows], False  # noqa: B023
 
 
 def _events(run: Run, data: Any) -> tuple[Events, tuple[int, ...]]:
-    """Events in the dtypes of the model, and the axes before those of an event: [T] or [B, T]."""
+    """Events as arrays, and the axes before those of an event: [T] or [B, T]."""
     specs = run.model.distribution.event
     try:
         events = jax.tree.map(lambda spec, leaf: np.asarray(leaf), specs, data)
@@ -108,8 +110,13 @@ def _events(run: Run, data: Any) -> tuple[Events, tuple[int, ...]]:
         raise InputError(
             f"data must be events {what} or a batch of them, got {_shapes(data)}"
         ) from error
-    check_tokens(run.model, events, "data")
-    return jax.tree.map(lambda spec, leaf: leaf.astype(spec.dtype), specs, events), leading
+    return events, leading
+
+
+def _accepted(run: Run, events: Events, mask: AnyArray | None = None) -> Events:
+    """The events in the dtypes of the model, which are checked where mask is True."""
+    check_events(run.model, events, mask, "data")
+    return jax.tree.map(np.asarray, accept(run.model.distribution, events)[0])
 
 
 def _leading(event: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
