@@ -77,3 +77,15 @@ def test_without_it_the_output_layer_has_no_such_rows():
     skip = grnn_jax.make_model(cells.gru(H), distributions.bernoulli(4), skip_input=True)
     shapes = [m.init(jax.random.key(0))["distribution"]["kernel"].shape for m in (plain, skip)]
     assert shapes == [(H, 4), (H + 4, 4)]
+
+
+@pytest.mark.parametrize(("num_events", "pays"), [(1, False), (9, False), (10, True), (50, True)])
+def test_a_table_of_tokens_is_projected_where_a_loop_has_as_many_events(num_events, pays):
+    """Nine tokens and the start input; a step by itself projects its own rows alone."""
+    model = grnn_jax.make_model(cells.gru(4), distributions.categorical(9, embedding_size=3))
+    params = model.init(jax.random.key(0))
+    carry = model.initial_state(params, 2)
+    step = jax.jit(lambda carry: model.make_step(params, num_events)(carry))
+    products = [line for line in step.lower(carry).as_text().splitlines() if "dot_general" in line]
+    assert any("-> tensor<10x12xf32>" in line for line in products) == pays
+    assert len(products) == 2  # With U, of the table or of the rows, and with V.

@@ -202,6 +202,17 @@ def test_a_population_of_parameters():
     assert_same_gradient(gradients("newton"), gradients("scan"), 1e-5)
 
 
+def test_without_iterations_all_is_computed_step_by_step():
+    cell = cells.elman(4, num_heads=4)
+    params, inputs, state, reset, _ = case(cell, 2, 40)
+    outputs, final, report = newton_unroll(
+        cell, params, inputs, state, reset=reset, max_iterations=0
+    )
+    expected = unroll(cell, params, inputs, state, reset=reset, engine="scan")
+    assert_trees_close((outputs, final), expected, rtol=1e-6, atol=1e-6)
+    assert not report.converged.any() and not report.iterations.any()
+
+
 def test_unfit_cells_and_settings_are_named():
     dense = cells.lstm(5)
     params, inputs, state, _, _ = case(dense, 1, 3)
