@@ -21,12 +21,13 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class _Formatter(standard_logging.Formatter):
-    """The time and the message; the level only where it is a warning or worse."""
+    """The time and the message; of a warning also the level, and arguments as flags."""
 
     def format(self, record: standard_logging.LogRecord) -> str:
         """Formats one line of the log."""
         line = super().format(record)
         if record.levelno > standard_logging.INFO:
+            line = dashed(line, command_flags.names())
             line = line.replace(" ", f" {record.levelname.lower()}: ", 1)
         return line
 

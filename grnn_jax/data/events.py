@@ -209,7 +209,7 @@ def _warn_of_first_waits(waits: Sequence[np.ndarray]) -> None:
     if len(others) and np.median(first) > _DWARFED * np.median(others):
         logging.getLogger(__name__).warning(
             "data: the first waits (median %.4g) dwarf the others (median %.4g): times seem to be "
-            "counted from long before each sequence, as those since 1970; --origin=first begins "
+            "counted from long before each sequence, as those since 1970; origin=first begins "
             "each sequence at its first event",
             np.median(first),
             np.median(others),

@@ -302,7 +302,7 @@ def test_first_waits_that_dwarf_the_others_are_warned_of(tmp_path, caplog, origi
     assert len(warnings) == warned
     if warned:
         assert "(median 1.6e+09) dwarf the others (median 1)" in warnings[0]
-        assert "--origin=first" in warnings[0]
+        assert "; origin=first begins" in warnings[0]
 
 
 def test_waits_that_32_bits_cannot_hold(tmp_path):
