@@ -7,6 +7,7 @@ import numpy as np
 from grnn_jax import sampling
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model
+from grnn_jax.sampling.regex import unmatched_parts
 
 BLANK = "_"
 """What stands for a token to be filled in, in a template."""
@@ -53,7 +54,11 @@ def make_constraint(
     try:
         if name == "regex":
             automaton = regex_automaton(codec, regex)
-            return sampling.make_constraint(model, automaton, length or default_length)
+            try:
+                return sampling.make_constraint(model, automaton, length or default_length)
+            except ValueError:
+                _say_why(automaton, codec, regex, length or default_length)
+                raise
         tokens = template_tokens(codec, template)
         if length is not None and length != len(tokens) + ends:
             raise InputError(
@@ -81,13 +86,60 @@ def regex_automaton(codec: Any, pattern: str) -> sampling.Automaton:
     return sampling.automaton_over_tokens(sampling.compile_regex(pattern, alphabet), spelled)
 
 
+def _say_why(automaton: sampling.Automaton, codec: Any, pattern: str, length: int) -> None:
+    """Raises InputError where no text of the length matches: for a symbol, or for its length."""
+    table, accepting = np.asarray(automaton.table), np.asarray(automaton.accepting)
+    tokens = np.delete(table, [] if codec.end is None else codec.end, axis=1)
+    reached, lengths = np.arange(len(table)) == 0, []
+    for num_tokens in range(max(length, len(table)) + 1):
+        if (reached & accepting).any():
+            lengths.append(num_tokens)
+            if codec.end is not None:
+                break  # A text may be shorter than the length.
+        reached = np.isin(np.arange(len(table)), tokens[reached])
+    ends = int(codec.end is not None)
+    if not lengths:
+        alphabet = "".join(spellings(codec))
+        parts = unmatched_parts(pattern, sorted(set(alphabet)))
+        why = (
+            f"no symbol of this run matches {', '.join(map(repr, parts))}"
+            if parts
+            else ("its tokens spell no text that matches")
+        )
+        raise InputError(f"--regex: {why}, got {pattern!r}")
+    if ends and lengths[0] + ends > length:
+        raise InputError(
+            f"--regex: the shortest text that matches has {lengths[0]} tokens and the end; "
+            f"--length must be at least {lengths[0] + ends}, got {length}"
+        )
+    if not ends and length not in lengths:
+        near = min(lengths, key=lambda each: abs(each - length))
+        raise InputError(
+            f"--regex: no text of exactly {length} tokens matches, one of {near} does; "
+            "give another --length"
+        )
+
+
 def template_tokens(codec: Any, template: str) -> np.ndarray:
     """The tokens of a template, `sampling.FREE` for blanks."""
     pieces = template.replace("\\" + BLANK, "\0").split(BLANK)
     tokens: list[int] = []
     for number, piece in enumerate(pieces):
         text = piece.replace("\0", BLANK)
-        tokens += ([sampling.FREE] if number else []) + (
-            codec.encode(text, "--template").tolist() if text else []
-        )
+        ids = codec.encode(text, "--template").tolist() if text else []
+        if codec.unknown in ids:
+            _check_known(codec, text, ids)
+        tokens += ([sampling.FREE] if number else []) + ids
     return np.array(tokens, np.int32)
+
+
+def _check_known(codec: Any, text: str, ids: list[int]) -> None:
+    """Raises InputError for a word outside the vocabulary, other than the unknown one itself."""
+    symbols = codec.split(text.lower() if codec.lowercase else text)
+    spelled = codec.decode([codec.unknown])
+    for symbol, token in zip(symbols, ids, strict=True):
+        if token == codec.unknown and symbol != spelled:
+            raise InputError(
+                f"--template: {symbol!r} is not among the {codec.num_symbols} words of this run, "
+                f"which would take it for {spelled}"
+            )

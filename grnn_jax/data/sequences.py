@@ -218,7 +218,7 @@ class SequenceFormat(Format):
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> Corpus:
         assert isinstance(codec, SequenceCodec)
-        return load_sequence_file(codec, path, argument, cache_dir, settings["skip_bad"])
+        return load_sequence_file(codec, path, argument, cache_dir, settings)
 
 
 def fingerprint(path: str) -> Any:
@@ -420,17 +420,20 @@ def _encode(
 
 
 def load_sequence_file(
-    codec: SequenceCodec, path: str, argument: str, cache_dir: Any, skip_bad: bool
+    codec: SequenceCodec, path: str, argument: str, cache_dir: Any, settings: Mapping[str, Any]
 ) -> Corpus:
     """Reads one file whole, encoded by the codec of a run; arguments as `Format.load_file`."""
     check_path(path, argument)
+    skip_bad = settings["skip_bad"]
     options = codec.read_options() | {"skip_bad": skip_bad}
+    if settings["as_is"] and "as_is" in options:
+        options["as_is"] = True
     sequences = _join(codec.read(path, argument, options))
     stored = store(
         ["train"],
         _empty(codec),
         lambda writers: _encode(codec, {"train": sequences}, writers, skip_bad),
         cache_dir,
-        {"source": fingerprint(path), "codec": codec.to_dict(), "skip_bad": skip_bad},
+        {"source": fingerprint(path), "codec": codec.to_dict(), "options": options},
     )
     return stored.corpora["train"]

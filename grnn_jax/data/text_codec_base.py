@@ -1,6 +1,7 @@
 """What every codec of text is: a reversible map between text and integer tokens."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -11,6 +12,10 @@ from grnn_jax.data.codec import Codec, EventType, Options
 from grnn_jax.errors import InputError
 
 Ids = Sequence[int | np.integer] | Integer[np.ndarray, " T"]
+
+
+_LONGEST_WORD = 1 << 12
+_PARTS_WORDS = frozenset(("Lo", "Nd", "Zs", "Zl", "Zp", "Cc", "Cs"))
 
 
 class IncrementalDecoder(NamedTuple):
@@ -83,7 +88,7 @@ class TextCodec(Codec):
         Returns:
             Length of the part of it whose tokens no later text can change.
         """
-        return len(text)
+        return lowercase_cut(text)
 
     @property
     def num_symbols(self) -> int:
@@ -163,6 +168,30 @@ class TextCodec(Codec):
         if bad.any():
             raise InputError(f"token {array[bad][0]} is outside 0 .. {self.size - 1}")
         return array[array < self.num_symbols]
+
+
+def lowercase_cut(text: str) -> int:
+    """Where a text may be cut so that its parts are lowercased as the whole is.
+
+    Of all letters the capital sigma alone depends on those around it: it ends a word as another
+    letter. What is neither a letter with a case nor a mark between letters parts words.
+
+    >>> "ΟΔΟΣ ΟΔ"[: lowercase_cut("ΟΔΟΣ ΟΔ")]
+    'ΟΔΟΣ '
+
+    Args:
+        text: a beginning of the rest of a file.
+
+    Returns:
+        The length of what may be taken; all of a long text whose end is no word.
+    """
+    for length in range(len(text), max(len(text) - _LONGEST_WORD, 0), -1):
+        # Not a letter with cases, and of no category in which a mark may stand inside a word.
+        character = text[length - 1]
+        is_cased = character in "ªº"  # The two letters of category Lo that are.
+        if unicodedata.category(character) in _PARTS_WORDS and not is_cased:
+            return length
+    return len(text) if len(text) >= _LONGEST_WORD else 0
 
 
 def locate(text: str, at: int, line: int, column: int) -> tuple[int, int]:

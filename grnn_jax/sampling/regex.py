@@ -7,7 +7,7 @@ The subset of Python's `re`, always matched against the whole sequence:
     (x) (?:x)    a group                            \n \t \r   whitespace; \xhh, \uhhhh code points
     x|y          either                             \. \( …    a punctuation mark itself
     x* x+ x?     any number, at least one, at most one
-    x{m} x{m,n} x{m,} x{,n}                         m, m to n, at least m, at most n
+    x{m} x{m,n} x{m,} x{,n} x{,}                    m, m to n, at least m, at most n, any number
 
 Not anchors, back references, look-around, flags, or lazy and possessive repetition, which would
 be no regular expressions or change nothing about what matches.
@@ -30,7 +30,7 @@ MAX_REPEATS = 1000
 
 _ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[dDwWsSntrfv]|[^a-zA-Z0-9])", re.DOTALL)
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-_BRACES = re.compile(r"\{(?:(\d+)(?:(,)(\d*))?|,(\d+))\}")
+_BRACES = re.compile(r"\{(?:(\d+)|(\d*),(\d*))\}")
 
 
 class _Nfa:
@@ -40,6 +40,7 @@ class _Nfa:
         self.symbols = symbols
         self.empty: list[list[int]] = []
         self.moves: list[list[tuple[Bool[np.ndarray, " A"], int]]] = []
+        self.unmatched: list[str] = []
 
     def state(self) -> int:
         """A new state."""
@@ -57,6 +58,8 @@ class _Nfa:
         begin, end = self.state(), self.state()
         mask = np.array([matches(symbol) is not None for symbol in self.symbols], bool)
         self.moves[begin].append((mask, end))
+        if not mask.any() and text not in self.unmatched:
+            self.unmatched.append(text)
         return begin, end
 
 
@@ -152,9 +155,9 @@ class _Parser:
             least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[self.peek()]
             self.at += 1
         elif braces:
-            low, comma, high, at_most = braces.groups()
-            least = int(low or 0)
-            most = int(high or at_most or 0) if (high or at_most) else (None if comma else least)
+            exactly, low, high = braces.groups()
+            least = int(exactly or low or 0)
+            most = least if exactly else (int(high) if high else None)
             if max(least, most or 0) > MAX_REPEATS or (most is not None and most < least):
                 raise self.fail(f"repetition must be {{m,n}} with m <= n <= {MAX_REPEATS}")
             self.at = braces.end()
@@ -229,14 +232,36 @@ def compile_regex(pattern: str, symbols: Sequence[str]) -> Automaton:
         >>> bool(automaton.accepting[state])
         True
     """
+    nfa, begin, end = _build(pattern, symbols)
+    table, accepting = _determinise(nfa, begin, end)
+    table, accepting = _minimise(table, accepting)
+    return Automaton(jnp.asarray(table), jnp.asarray(accepting))
+
+
+def unmatched_parts(pattern: str, symbols: Sequence[str]) -> list[str]:
+    """The characters and classes of a regular expression that no symbol matches.
+
+    Args:
+        pattern: as for `compile_regex`.
+        symbols: the alphabet, one character each.
+
+    Returns:
+        Them, as they stand in the pattern, each once.
+
+    Example:
+        >>> unmatched_parts(r"[ab]c|d*c", "abd")
+        ['c']
+    """
+    return _build(pattern, symbols)[0].unmatched
+
+
+def _build(pattern: str, symbols: Sequence[str]) -> tuple[_Nfa, int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         build = _Parser(pattern).whole()
     nfa = _Nfa(symbols)
     begin, end = build(nfa)
-    table, accepting = _determinise(nfa, begin, end)
-    table, accepting = _minimise(table, accepting)
-    return Automaton(jnp.asarray(table), jnp.asarray(accepting))
+    return nfa, begin, end
 
 
 def _determinise(

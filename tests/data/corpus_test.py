@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from grnn_jax.data import corpus as corpus_lib
 from grnn_jax.data.corpus import Corpus, FileSource, iter_lines
+from grnn_jax.data.formats import load_splits
 from grnn_jax.data.store import store, write_text
 from grnn_jax.data.text_codec import build_codec
 from grnn_jax.errors import InputError
@@ -155,3 +156,18 @@ def test_part_keeps_sequence_starts():
     np.testing.assert_array_equal(whole.offsets, [0, 3])
     nothing = corpus.part(4, 4)
     assert (nothing.num_events, nothing.num_sequences) == (0, 0)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 3, 7, 64])
+@pytest.mark.parametrize("codec", ["chars", "bytes", "words"])
+def test_lowercasing_does_not_depend_on_where_a_read_ends(
+    tmp_path, monkeypatch, codec, chunk_bytes
+):
+    monkeypatch.setattr(corpus_lib, "CHUNK_BYTES", chunk_bytes)
+    text = "Ο ΟΔΥΣΣΕΥΣ ΕΙΝΑΙ ΣΟΦΟΣ, ΟΣ. Σ ΑΣ'Α 1Σ2 ΟΔΟΣ-ΟΣ\nΣΑΣ\u0301\tΑΣ " * 9 + "ΤΕΛΟΣ"
+    (tmp_path / "t.txt").write_text(text)
+    splits = load_splits(
+        data=str(tmp_path / "t.txt"), codec=codec, lowercase=True, valid_fraction=0, test_fraction=0
+    )
+    assert splits.codec.decode(splits.train.events) == text.lower()
+    assert "ς" in text.lower() and "σ" in text.lower()

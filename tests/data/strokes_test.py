@@ -206,3 +206,12 @@ def test_bad_files(tmp_path):
     message = r"d\.npz, train\[0\]: expected an array \[T, 3\], got \[9, 5\]"
     with pytest.raises(InputError, match=message):
         StrokesCodec.read(str(tmp_path / "d.npz"), "data", {})
+
+
+def test_a_file_of_pairs_is_scored_as_points_where_that_is_asked_for(tmp_path):
+    good = write_json(tmp_path / "good.json", [STROKES] * 3)
+    codec = load_splits(data=good, format="strokes", valid_fraction=0, test_fraction=0).codec
+    pairs = write_json(tmp_path / "pairs.json", [PAIRS])
+    with pytest.raises(InputError, match="as_is=true takes them as points"):
+        load_file(pairs, "strokes", codec)
+    assert of_split(load_file(pairs, "strokes", codec, as_is=True))[0][1].tolist() == [255, 0, 1]

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from grnn_jax import sampling
 SYMBOLS = "ab1 \n.-"
 PATTERNS = [
     "", "a", "ab|b1|", "a*", "(ab)+", "a?b?1?", "(?:a|b)*1", "[ab]{2}", "[^a]{1,2}", ".{2,}",
-    "a{,2}b", r"\d+", r"\w\W", r"\s|\S\S", r"\.\-", r"[a-b.]*\n", r"[]a]", r"[^]a\d]+",
+    "a{,2}b", "a{,}b", "[{,]b",
+    r"\d+", r"\w\W", r"\s|\S\S", r"\.\-", r"[a-b.]*\n", r"[]a]", r"[^]a\d]+",
     r"\x61\u0062?", "(a|ab)(b|1)", "((a*)b?)*1", "a{0}b", r"[\w-]+", "-{3}|(a|b1){1,2}",
 ]  # fmt: skip
 
@@ -26,6 +28,49 @@ def test_automata_accept_what_re_matches(pattern):
             if text:
                 states[text] = table[states[text[:-1]], SYMBOLS.index(text[-1])]
             assert accepting[states[text]] == bool(re.fullmatch(pattern, text)), repr(text)
+
+
+def random_pattern(rng, depth=3):
+    """A pattern of the subset, or nearly."""
+    kind = rng.integers(12) if depth else rng.integers(4)
+    if kind < 4:
+        return rng.choice(
+            ["a", "b", "1", " ", ".", r"\w", r"\D", "[ab]", "[^a1]", "-", "{", "}", ","]
+        )
+    if kind < 6:
+        return random_pattern(rng, depth - 1) + random_pattern(rng, depth - 1)
+    if kind < 8:
+        return f"({random_pattern(rng, depth - 1)}|{random_pattern(rng, depth - 1)})"
+    part = f"(?:{random_pattern(rng, depth - 1)})" if kind % 2 else rng.choice(["a", "b", "[a-b]"])
+    ends = ["*", "+", "?", "{2}", "{1,}", "{,2}", "{,}", "{0,1}", "{,0}", "{ }", "{}", "{a}", "{1"]
+    return part + rng.choice(ends)
+
+
+TEXTS = [
+    "".join(text) for length in range(4) for text in itertools.product("ab1 -{},", repeat=length)
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_patterns_match_what_re_matches(seed):
+    rng, num_patterns = np.random.default_rng(seed), 0
+    symbols = "ab1 -{},"
+    while num_patterns < 100:
+        pattern = random_pattern(rng)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            try:
+                expected = re.compile(pattern)
+                automaton = sampling.compile_regex(pattern, symbols)
+            except (re.error, ValueError):
+                continue  # Outside the subset, as the last test says.
+        num_patterns += 1
+        table, accepting = np.asarray(automaton.table), np.asarray(automaton.accepting)
+        for text in TEXTS:
+            state = 0
+            for symbol in text:
+                state = table[state, symbols.index(symbol)]
+            assert accepting[state] == bool(expected.fullmatch(text)), (pattern, text)
 
 
 def test_automata_are_minimal():
