@@ -140,7 +140,7 @@ def test_stops_and_truncations(run):
         (["--regex=a", "--template=a"], ["do not go together"]),
         (["--method=beam", "--num_samples=9"], ["--beam_width=8", "--num_samples=9"]),
         (["--regex=a("], ["--regex", "not closed", "position 1"]),
-        (["--regex=Q"], ["--regex", "no sequence of at most"]),
+        (["--regex=Q"], ["--regex", "no symbol of this run matches 'Q'"]),
         (["--template=Q_"], ["--template", "'Q'"]),
         (["--stop=Q"], ["--stop", "'Q'"]),
         (["--method=enumerate", "--regex=.*"], ["at most 100000 beginnings", "--method=particles"]),
