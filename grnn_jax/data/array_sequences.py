@@ -3,13 +3,15 @@
 import logging
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from grnn_jax.config import SPLITS
 from grnn_jax.data.arrays import load_npz
+from grnn_jax.data.bad_records import BadRecords
+from grnn_jax.data.declared import MAX_FILE_GIB
+from grnn_jax.data.object_arrays import NoNumbers
 from grnn_jax.data.sequences import Sequences
 from grnn_jax.errors import InputError
 
@@ -20,7 +22,13 @@ def is_array_file(path: str) -> bool:
 
 
 def read_array_sequences(
-    path: str, num_axes: int, *, axes: str = "T, C", one_width: bool = True
+    path: str,
+    num_axes: int,
+    *,
+    axes: str = "T, C",
+    one_width: bool = True,
+    bad: BadRecords | None = None,
+    max_gib: float = MAX_FILE_GIB,
 ) -> dict[str, Sequences]:
     """Reads the sequences of an .npz or .npy file; the log says what each array was taken for.
 
@@ -31,10 +39,12 @@ def read_array_sequences(
     cut into them.
 
     Args:
-        path: the file; no pickle in it is executed.
+        path: the file; nothing in it is unpickled.
         num_axes: axes of a sequence, time among them.
         axes: what they are called, for messages.
         one_width: whether all arrays must agree in their axes after the first.
+        bad: is told which sequences are no arrays of numbers; without it there must be none.
+        max_gib: the GiB that the file may expand to.
 
     Returns:
         Sequences by split where there is an array train: those of train, valid and test, and of no
@@ -43,7 +53,8 @@ def read_array_sequences(
     Raises:
         InputError: the file cannot be read, or its arrays are not sequences of one kind.
     """
-    arrays = load_npz(path)
+    arrays = load_npz(path, max_gib)
+    every = BadRecords(skip=False) if bad is None else bad
     lengths = {name: arrays.pop(name) for name in list(arrays) if name.endswith("lengths")}
     if len(arrays) == 1 and "lengths" in lengths:
         lengths = {f"{next(iter(arrays))}_lengths": lengths["lengths"]}
@@ -60,9 +71,12 @@ def read_array_sequences(
             arrays[name],
             num_axes,
             lengths.get(f"{name}_lengths"),
+            every,
         )
         for name in names
     }
+    if bad is None:
+        every.finish("sequences")
     taken = {name: _taken_for(arrays[name], len(sequences[name].items)) for name in names}
     described = "; ".join(f"{name or 'the array'} is {what}" for name, what in taken.items())
     left_out = ", ".join(name for name in arrays if name not in names)
@@ -115,7 +129,7 @@ def _is_one_kind(
 
 
 def _sequences(
-    label: str, array: np.ndarray, num_axes: int, lengths: np.ndarray | None
+    label: str, array: np.ndarray, num_axes: int, lengths: np.ndarray | None, bad: BadRecords
 ) -> Sequences:
     """The sequences of one array."""
     if array.dtype != object and array.ndim <= num_axes:
@@ -124,42 +138,44 @@ def _sequences(
             return Sequences([f"{label}[{i}]" for i in range(len(items))], items)
         names, items = [label], [array]
     else:
-        items = [np.asarray(x) for x in (array.reshape(-1) if array.dtype == object else array)]
+        held = list(array.reshape(-1) if array.dtype == object else array)
+        items = [np.asarray(None if isinstance(item, NoNumbers) else item) for item in held]
         names = [f"{label}[{i}]" for i in range(len(items))]
-        held = array.reshape(-1) if array.dtype == object else ()
-        for name, value, item in zip(names, held, items, strict=False):
-            if item.dtype == object:
-                raise InputError(f"{name}: expected an array of numbers, got {_what(value)}")
     if lengths is not None:
         longest = np.array([len(item) if item.ndim else 0 for item in items])
         if lengths.shape != longest.shape or not np.issubdtype(lengths.dtype, np.integer):
-            steps = f", or lengths that add up to {len(array)}" if len(items) == 1 else ""
+            is_one = len(items) == 1 and items[0].ndim
+            steps = f", or lengths that add up to {len(items[0])}" if is_one else ""
             raise InputError(
                 f"{label}_lengths: expected {len(items)} whole numbers{steps}, "
                 f"got {lengths.dtype} {lengths.shape}"
             )
-        bad = np.flatnonzero((lengths < 0) | (lengths > longest))
-        if len(bad):
+        wrong = np.flatnonzero((lengths < 0) | (lengths > longest))
+        if len(wrong):
             raise InputError(
-                f"{label}_lengths[{bad[0]}]: expected a length from 0 to {longest[bad[0]]}, that "
-                f"of the sequence, got {lengths[bad[0]]}"
+                f"{label}_lengths[{wrong[0]}]: expected a length from 0 to {longest[wrong[0]]}, "
+                f"that of the sequence, got {lengths[wrong[0]]}"
             )
-        items = [item[:length] for item, length in zip(items, lengths.tolist(), strict=True)]
-    return Sequences(names, items)
+        pairs = zip(items, lengths.tolist(), strict=True)
+        items = [item[:length] if item.ndim else item for item, length in pairs]
+    kept = []
+    for index, item in enumerate(items):
+        if item.dtype != object:
+            kept.append(index)
+            continue
+        with bad.record():
+            value = held[index]
+            what = value.what if isinstance(value, NoNumbers) else type(value).__name__
+            raise InputError(f"{names[index]}: expected an array of numbers, got {what}")
+    return Sequences(names, items).take(kept)
 
 
 def _adds_up(lengths: np.ndarray, array: np.ndarray) -> bool:
     """Whether an array is sequences of these lengths, end to end."""
     is_lengths = lengths.ndim == 1 and lengths.size > 1 and lengths.dtype.kind in "iu"
-    if not is_lengths or not array.ndim or (lengths < 0).any():
+    if not is_lengths or not array.ndim or ((lengths < 0) | (lengths > len(array))).any():
         return False
     return int(lengths.sum()) == len(array)
-
-
-def _what(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"a dict with the keys {', '.join(map(repr, value))}; save its arrays by savez"
-    return type(value).__name__
 
 
 def finite_numbers(
