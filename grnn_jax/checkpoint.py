@@ -3,13 +3,12 @@
 `checkpoints/latest` holds the last few states, whole: a run resumes from the newest readable one.
 `checkpoints/best` holds the parameters with the best validation score. A checkpoint is written
 beside its final name and renamed when it is complete, so a killed process leaves no half of one.
-Several processes write together and need one shared file system.
+Its item `checksums` says what all others must be when they are read. Several processes write
+together and need one shared file system.
 """
 
-import errno
 import json
-import math
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +21,17 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
-from grnn_jax.errors import InputError
+from grnn_jax.checked_json import digest, with_digest, without_digest
+from grnn_jax.checksum import add_up, checksums
+from grnn_jax.errors import InputError, RunError
+from grnn_jax.plain_path import plain_path
+from grnn_jax.system_errors import fault
+
+CHECKSUMS = "checksums"
 
 
-class SaveError(RuntimeError):
-    """A checkpoint could not be written; the checkpoints before it are still there."""
+class SaveError(RunError):
+    """A checkpoint could not be written, or read; the checkpoints before it are still there."""
 
 
 class Restored(NamedTuple):
@@ -80,6 +85,10 @@ class CheckpointStore:
 
     def __init__(self, workdir: str | Path, keep: int = 2, read_only: bool = False):
         self.root = Path(workdir).resolve() / "checkpoints"
+        if not read_only:
+            self.root.mkdir(parents=True, exist_ok=True)
+        self._plain_root = plain_path(self.root, self, same=jax.process_count() > 1)
+        self._unchecked: dict[ocp.CheckpointManager, tuple[int, list[str]]] = {}
         self._latest = self._manager("latest", keep, read_only)
         self._best = self._manager("best", 1, read_only)
 
@@ -90,33 +99,55 @@ class CheckpointStore:
             create=not read_only,
             save_root_metadata=False,
         )
-        return ocp.CheckpointManager(self.root / name, options=options)
+        return ocp.CheckpointManager(self._plain_root / name, options=options)
 
     def steps(self, name: str = "latest") -> list[int]:
         """Steps of the complete checkpoints of "latest" or "best", in rising order."""
         manager = self._latest if name == "latest" else self._best
         return sorted(manager.all_steps())
 
-    def _save(self, manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
+    def _save(
+        self, manager: ocp.CheckpointManager, step: int, trees: PyTree, values: dict[str, Any]
+    ) -> None:
+        """Writes trees of arrays and JSON values, and what they must be when they are read."""
         try:
             # What an earlier process wrote at or after this step was unreadable or is overtaken.
             for old in sorted(manager.all_steps()):
                 if old >= step:
                     manager.delete(old)
+            expected = {
+                "arrays": add_up(_gather(checksums(trees))),
+                "json": {name: digest(value) for name, value in values.items()},
+            }
+            values = values | {CHECKSUMS: with_digest(expected)}
+            items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+            items |= {name: ocp.args.JsonSave(value) for name, value in values.items()}
             manager.save(step, args=ocp.args.Composite(**items), force=True)
+            self._unchecked[manager] = step, list(trees)
         except Exception as error:
             raise self._save_error(error) from error
 
+    def _check_structure(self) -> None:
+        """Raises ValueError where what was just written cannot be found again."""
+        while self._unchecked:
+            manager, (step, trees) = self._unchecked.popitem()
+            if jax.process_index():
+                continue
+            found = manager.item_metadata(step)
+            for name in trees:
+                if not jax.tree.leaves(found[name]):
+                    raise ValueError(f"{name} of step {step} cannot be found where it was written")
+
     def _save_error(self, error: Exception) -> SaveError:
-        kept = self.steps()
+        try:
+            kept = self.steps()
+        except OSError:  # The directory is gone.
+            kept = []
         where = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is none yet"
-        text = " ".join(str(error).split()) or type(error).__name__
-        # What the system said stands at the end of the library's sentence.
-        known = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
-        reason = next((words for words in known if words in text), text[:300])
+        reason, advice = fault(error)
         return SaveError(
             f"could not write a checkpoint in {self.root}: {reason}; {where}; "
-            "make room on the disk and start the same command again to go on"
+            f"{advice + ' and ' if advice else ''}start the same command again to go on"
         )
 
     def save_latest(
@@ -137,10 +168,8 @@ class CheckpointStore:
         self._save(
             self._latest,
             step,
-            params=ocp.args.StandardSave(params),
-            state=ocp.args.StandardSave(state),
-            data=ocp.args.JsonSave({"processes": _gather(data)}),
-            progress=ocp.args.JsonSave(progress),
+            {"params": params, "state": state},
+            {"data": {"processes": _gather(data)}, "progress": progress},
         )
 
     def save_best(self, step: int, params: PyTree, progress: dict[str, Any]) -> None:
@@ -154,15 +183,10 @@ class CheckpointStore:
         Raises:
             SaveError: this checkpoint, or the one before, could not be written.
         """
-        self._save(
-            self._best,
-            step,
-            params=ocp.args.StandardSave(params),
-            progress=ocp.args.JsonSave(progress),
-        )
+        self._save(self._best, step, {"params": params}, {"progress": progress})
 
     def wait(self) -> None:
-        """Waits until what was saved is on the disk.
+        """Waits until what was saved is on the disk, and looks whether it can be found there.
 
         Raises:
             SaveError: it could not be written.
@@ -170,6 +194,7 @@ class CheckpointStore:
         try:
             self._latest.wait_until_finished()
             self._best.wait_until_finished()
+            self._check_structure()
         except Exception as error:
             raise self._save_error(error) from error
 
@@ -186,30 +211,28 @@ class CheckpointStore:
         Raises:
             InputError: there are checkpoints, but none can be read, or another number of processes
               wrote them.
+            SaveError: this process may not read them, or has no memory, files or threads left.
         """
-        items = {
-            "params": ocp.args.StandardRestore(params),
-            "state": ocp.args.StandardRestore(state),
-            "data": ocp.args.JsonRestore(),
-            "progress": ocp.args.JsonRestore(),
-        }
-        newest = self._agreed(items)
+        newest = self._newest(
+            self._latest, {"params": params, "state": state}, ("data", "progress")
+        )
         if newest is None:
             return None
         step, read = newest
-        positions = read.data["processes"]
+        data, progress = read["data"], read["progress"]
+        positions = data.get("processes") if isinstance(data, dict) else None
+        if not isinstance(positions, list) or not isinstance(progress, dict):
+            raise InputError(
+                f"workdir: the checkpoint of step {step} in {self.root} is damaged: the position "
+                "in the data or the counters are not what was written; give another workdir"
+            )
         if len(positions) != jax.process_count():
             raise InputError(
                 f"num_processes must be {len(positions)}, as in the run in {self.root.parent}, "
                 f"got {jax.process_count()}"
             )
-        return Restored(
-            step,
-            read.params,
-            _with_typed_keys(read.state, state),
-            positions[jax.process_index()],
-            read.progress,
-        )
+        state = _with_typed_keys(read["state"], state)
+        return Restored(step, read["params"], state, positions[jax.process_index()], progress)
 
     def restore_params(self, params: PyTree, name: str = "best") -> tuple[int, PyTree] | None:
         """Reads the parameters alone.
@@ -224,53 +247,89 @@ class CheckpointStore:
         Raises:
             InputError: there are checkpoints, but none can be read.
         """
-        items = {"params": ocp.args.StandardRestore(params)}
         restored = None
         if name == "best" and self.steps("best"):
             try:
-                restored = self._restore(self._best, items)
+                restored = self._newest(self._best, {"params": params})
             except InputError as error:
                 logging.warning("%s; taking the latest one instead", error)
         if restored is None:
-            restored = self._restore(self._latest, items)
-        return None if restored is None else (restored[0], restored[1].params)
+            restored = self._newest(self._latest, {"params": params})
+        return None if restored is None else (restored[0], restored[1]["params"])
 
-    def _agreed(self, items: dict[str, Any]) -> tuple[int, Any] | None:
-        """Reads the newest latest checkpoint that all processes can read."""
-        newest = self._restore(self._latest, items)
-        steps = _gather(-1 if newest is None else newest[0])
-        while min(steps) < max(steps):
-            if min(steps) < 0:
-                raise InputError(
-                    f"workdir: process {steps.index(-1)} finds no checkpoint in {self.root}, "
-                    "others do; all processes need one shared file system"
-                )
-            newest = self._restore(self._latest, items, min(steps))
-            steps = _gather(-1 if newest is None else newest[0])
-        return newest
-
-    def _restore(
-        self, manager: ocp.CheckpointManager, items: dict[str, Any], last: int | float = math.inf
+    def _newest(
+        self, manager: ocp.CheckpointManager, trees: dict[str, PyTree], values: Sequence[str] = ()
     ) -> tuple[int, Any] | None:
-        """Reads the newest readable checkpoint up to the step `last`."""
-        steps = sorted((step for step in manager.all_steps() if step <= last), reverse=True)
-        for step in steps:
-            try:
-                return step, manager.restore(step, args=ocp.args.Composite(**items))
-            except Exception as error:
-                reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-                logging.warning(
-                    "the checkpoint of step %d in %s is unreadable (%s); trying the one before",
-                    step,
-                    manager.directory,
-                    reason,
-                )
+        """Reads the newest checkpoint that all processes can read and that is as it was written."""
+        listed = _gather(sorted(manager.all_steps()))
+        if not all(listed) and any(listed):
+            raise InputError(
+                f"workdir: process {listed.index([])} finds no checkpoint in {self.root}, "
+                "others do; all processes need one shared file system"
+            )
+        steps = sorted(set(listed[0]).intersection(*listed))
+        directory = self.root / manager.directory.name
+        for step in reversed(steps):
+            read, reason = self._read(manager, step, trees, values)
+            # One asks the others before they sum together what all of them have read.
+            reason = next(filter(None, _gather(reason)), "")
+            if not reason and CHECKSUMS in read:
+                found = add_up(_gather(checksums({name: read[name] for name in trees})))
+                expected = read[CHECKSUMS]["arrays"]
+                wrong = [name for name in found if found[name] != expected.get(name)]
+                reason = f"{wrong[0]} is not what was written" if wrong else ""
+            if not reason:
+                if CHECKSUMS not in read:
+                    logging.warning(
+                        "the checkpoint of step %d in %s is of an earlier version, without "
+                        "checksums: it could not be verified",
+                        step,
+                        directory,
+                    )
+                return step, read
+            logging.warning(
+                "the checkpoint of step %d in %s is unreadable (%s); trying the one before",
+                step,
+                directory,
+                reason,
+            )
         if steps:
             raise InputError(
-                f"no checkpoint in {manager.directory} is readable (steps {sorted(steps)}); "
+                f"no checkpoint in {directory} is readable (steps {steps}); "
                 "give another workdir to start anew"
             )
         return None
+
+    def _read(
+        self,
+        manager: ocp.CheckpointManager,
+        step: int,
+        trees: dict[str, PyTree],
+        values: Sequence[str],
+    ) -> tuple[Any, str]:
+        """What a checkpoint holds, or why it cannot be read; its JSON values are verified."""
+        items: dict[str, Any] = {
+            name: ocp.args.StandardRestore(tree) for name, tree in trees.items()
+        }
+        verified = (Path(manager.directory) / str(step) / CHECKSUMS).exists()
+        names = (*values, CHECKSUMS) if verified else values
+        items |= {name: ocp.args.JsonRestore() for name in names}
+        try:
+            read = manager.restore(step, args=ocp.args.Composite(**items))
+            if verified:
+                expected = without_digest(read[CHECKSUMS])["json"]
+                for name in values:
+                    if digest(read[name]) != expected[name]:
+                        raise ValueError(f"{name} is not what was written")
+        except Exception as error:
+            reason, advice = fault(error)
+            if advice:  # It may be good: nothing is to take its place.
+                raise SaveError(
+                    f"could not read the checkpoint of step {step} in {self.root}: {reason}; "
+                    f"{advice} and start the same command again"
+                ) from error
+            return None, reason[:200]
+        return read, ""
 
     def close(self) -> None:
         """Waits for what is being written and lets go of the directories."""

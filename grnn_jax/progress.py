@@ -5,7 +5,7 @@ Best score, early stopping and reduction on a plateau are decided here, from num
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from grnn_jax.config import Config
 
@@ -57,6 +57,25 @@ class Progress:
     num_events: int = 0
     grad_norm: float = 0.0
     logged_step: int | None = None
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Progress":
+        """The counters that a checkpoint holds.
+
+        Args:
+            values: what `dataclasses.asdict` wrote, also that of earlier versions.
+
+        Returns:
+            The counters.
+
+        Raises:
+            ValueError: a name is not known, or a value has another type.
+        """
+        types = get_type_hints(cls)
+        for name, value in values.items():
+            if name not in types or not isinstance(value, types[name]):
+                raise ValueError(f"{name}={value!r} is none of the counters")
+        return cls(**values)
 
     def add_events(self, nats: float, num_events: int, grad_norm: float) -> None:
         """Counts the events of one training step.

@@ -16,10 +16,10 @@ from absl import logging
 from jaxtyping import PyTree
 
 from grnn_jax.cells import count_parameters
-from grnn_jax.checkpoint import CheckpointStore, SaveError
+from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import Config
 from grnn_jax.data import FORMATS, Codec, make_augmentation, train_iterator
-from grnn_jax.errors import RunError
+from grnn_jax.errors import InputError, RunError
 from grnn_jax.evaluation import Evaluate, make_evaluate
 from grnn_jax.likelihood import bits
 from grnn_jax.monitor import Monitor
@@ -122,8 +122,14 @@ class _Loop:
         restored = self.store.restore_latest(*template.split())
         if restored is None:
             return None
-        self.iterator.set_state(restored.data)
-        self.progress = Progress(**restored.progress)
+        try:
+            self.iterator.set_state(restored.data)
+            self.progress = Progress.from_json(restored.progress)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise InputError(
+                f"workdir: the checkpoint of step {restored.step} in {self.workdir} is damaged: "
+                f"{error}; give another workdir"
+            ) from error
         if self.progress.best_step in self.store.steps("best"):
             self.saved_best = self.progress.best_step
         return TrainState(**restored.params, **restored.state)
@@ -277,8 +283,6 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
                     contextlib.closing(_Loop(config, Path(workdir), signals))
                 )
                 return _run(loop)
-        except SaveError as error:
-            raise RunError(str(error)) from error
         except OSError as error:
             raise RunError(
                 f"could not write in {workdir}: {error.strerror or error}; the checkpoints in it "

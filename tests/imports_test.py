@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "grnn_jax"
 
 HOUSE = [
-    ["errors", "array_types"],
+    ["errors", "array_types", "checked_json", "system_errors"],
     ["config"],
     ["ops"],
     ["cells", "distributions"],
@@ -22,6 +22,7 @@ HOUSE = [
     ["optimizer"],
     ["sharding"],
     ["training"],
+    ["checksum", "plain_path"],
     ["checkpoint"],
     ["monitor"],
     ["workdir"],
@@ -35,10 +36,13 @@ HOUSE = [
 """Top line first. Rooms of one line do not import each other."""
 
 MODEL_ROOMS = {"ops", "cells", "recurrence", "distributions", "model", "likelihood", "sampling"}
-PURE = MODEL_ROOMS | {"errors", "array_types", "config", "optimizer", "training", "progress"}
+PURE = MODEL_ROOMS | {
+    "errors", "array_types", "checked_json", "config", "optimizer", "training", "checksum",
+    "progress",
+}  # fmt: skip
 IMPURE = {
-    "data", "sharding", "checkpoint", "monitor", "workdir", "scoring", "evaluation", "drawing",
-    "trained", "signals", "runner", "cli",
+    "system_errors", "data", "sharding", "plain_path", "checkpoint", "monitor", "workdir",
+    "scoring", "evaluation", "drawing", "trained", "signals", "runner", "cli",
 }  # fmt: skip
 """Rooms that read files, devices, the clock or other rooms that do; every other room is pure."""
 

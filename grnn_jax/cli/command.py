@@ -43,8 +43,11 @@ def _show_own_logs_only() -> None:
         return record.levelno > standard_logging.INFO and not orbax
 
     def told(unraisable: "sys.UnraisableHookArgs") -> None:
-        # Writes that a failed checkpoint leaves behind end after the loop that waited for them.
-        if "Event loop is closed" not in str(unraisable.exc_value):
+        # Reads and writes that a failed checkpoint leaves behind end after the loop that waited for
+        # them.
+        code = getattr(unraisable.object, "cr_code", None)
+        of_orbax = code is not None and f"{os.sep}orbax{os.sep}" in code.co_filename
+        if not of_orbax and "Event loop is closed" not in str(unraisable.exc_value):
             sys.__unraisablehook__(unraisable)
 
     sys.unraisablehook = told
