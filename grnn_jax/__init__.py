@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import grnn_jax.startup as startup  # noqa: F401 - before all that takes seconds.
 from grnn_jax import cells, distributions, likelihood, sampling
 from grnn_jax.array_types import Batch
 from grnn_jax.cells import Cell, stack

@@ -15,6 +15,12 @@ SPLITS = ("train", "valid", "test")
 
 # Random keys take 32 bits of a seed: greater ones would repeat the runs of smaller ones.
 MAX_SEED = 2**32 - 1
+MAX_COUNT = 2**31 - 1
+"""Most steps and events, which are counted in 32 bits."""
+MAX_SIZE = 2**20
+"""Most rows of a batch, and most units of a layer."""
+MAX_LENGTH = 2**24
+"""Most events of a window."""
 
 FORMAT_VERSION = 2
 """Version of `config.json`; a file that does not say is of version 1. 2 renamed what `RENAMED` lists."""
@@ -76,10 +82,10 @@ class Config:
     test_data: str = _setting("", "Test data, a file; empty to split it off the training data.", "data")
     valid_fraction: float = _setting(0.05, "Part of the data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)
     test_fraction: float = _setting(0.05, "Part of the data held out for the test where no file is given.", "data", minimum=0.0, maximum=1.0)
-    max_vocabulary: int = _setting(20000, "Largest number of words kept; rarer ones become one unknown word.", "data", minimum=2)
+    max_vocabulary: int = _setting(20000, "Largest number of words kept; rarer ones become one unknown word.", "data", minimum=2, maximum=MAX_COUNT)
     lowercase: bool = _setting(False, "Lower-case the text before it is encoded.", "data")
     model_end: bool = _setting(False, "Model the end of a sequence as an event (text never, lines always).", "data")
-    frames_per_beat: int = _setting(2, "Frames of a quarter note in pianoroll and voices.", "data", minimum=1)
+    frames_per_beat: int = _setting(2, "Frames of a quarter note in pianoroll and voices.", "data", minimum=1, maximum=2**15 - 1)
     sequence_column: str = _setting("sequence", "Column that tells sequences apart in events and series; empty: one sequence.", "data")
     time_column: str = _setting("time", "Column of times in events.", "data")
     mark_columns: str = _setting("mark", "Columns of marks (what happened) in events, parted by commas; may be empty.", "data")
@@ -89,19 +95,19 @@ class Config:
     value_columns: str = _setting("", "Columns (of arrays: numbers of channels) in series, parted by commas; empty: all numeric ones.", "data")
     levels: int = _setting(2, "Grey levels of a pixel in images, a power of two.", "data", minimum=2, maximum=65536)
     transpose: int = _setting(0, "Transpose music in training by up to this many semitones, anew in every epoch.", "data", minimum=0, maximum=60)
-    batch_size: int = _setting(32, "Sequences (streams of text) in a batch, over all devices and processes.", "data", minimum=1)
-    sequence_length: int = _setting(128, "Events in a window of truncated backpropagation through time.", "data", minimum=1)
-    eval_batch_size: int = _setting(64, "Streams that text is scored as, each after 256 events of context; 1: one stream.", "data", minimum=1, may_change=True)
+    batch_size: int = _setting(32, "Sequences (streams of text) in a batch, over all devices and processes.", "data", minimum=1, maximum=MAX_SIZE)
+    sequence_length: int = _setting(128, "Events in a window of truncated backpropagation through time.", "data", minimum=1, maximum=MAX_LENGTH)
+    eval_batch_size: int = _setting(64, "Streams that text is scored as, each after 256 events of context; 1: one stream.", "data", minimum=1, maximum=MAX_SIZE, may_change=True)
 
     cell: str = _setting("lstm", "Recurrent cell.", "model")
-    hidden_size: int = _setting(256, "Units of a recurrent layer; of a sitewise cell those of all sites together.", "model", minimum=1)
-    num_layers: int = _setting(1, "Recurrent layers.", "model", minimum=1)
-    num_heads: int = _setting(1, "Blocks of the recurrent matrix; 1 is a dense matrix.", "model", minimum=1)
+    hidden_size: int = _setting(256, "Units of a recurrent layer; of a sitewise cell those of all sites together.", "model", minimum=1, maximum=MAX_SIZE)
+    num_layers: int = _setting(1, "Recurrent layers.", "model", minimum=1, maximum=256)
+    num_heads: int = _setting(1, "Blocks of the recurrent matrix; 1 is a dense matrix.", "model", minimum=1, maximum=MAX_SIZE)
     activation: str = _setting("tanh", "Non-linearity of cell=elman and ind_rnn.", "model", choices=("tanh", "relu"))
-    num_rounds: int = _setting(5, "Rounds in which input and state of cell=mogrifier_lstm modulate each other.", "model", minimum=0)
-    input_window: int = _setting(24, "Sites on either side of it that each site of a sitewise cell sees one by one.", "model", minimum=0)
-    num_positions: int = _setting(0, "Smooth features of its position that each site of a sitewise cell sees; 0: blind to a transposition.", "model", minimum=0)
-    embedding_size: int = _setting(-1, "Size of the event embedding; -1: as wide as the hidden layer, 0: one-hot vectors.", "model", minimum=-1)
+    num_rounds: int = _setting(5, "Rounds in which input and state of cell=mogrifier_lstm modulate each other.", "model", minimum=0, maximum=1000)
+    input_window: int = _setting(24, "Sites on either side of it that each site of a sitewise cell sees one by one.", "model", minimum=0, maximum=1000)
+    num_positions: int = _setting(0, "Smooth features of its position that each site of a sitewise cell sees; 0: blind to a transposition.", "model", minimum=0, maximum=1000)
+    embedding_size: int = _setting(-1, "Size of the event embedding; -1: as wide as the hidden layer, 0: one-hot vectors.", "model", minimum=-1, maximum=MAX_SIZE)
     tied_embeddings: bool = _setting(False, "Share one matrix between the embedding and the output layer.", "model")
     residual: bool = _setting(False, "Add to the output of a layer that of the layer below, before its norm and dropout.", "model")
     layer_norm: bool = _setting(False, "Layer normalisation between layers.", "model")
@@ -112,15 +118,15 @@ class Config:
     learned_initial_state: bool = _setting(False, "Learn the initial state instead of starting from zeros.", "model")
     forget_bias: float = _setting(1.0, "Initial bias of the forget gate, where a cell has one.", "model")
     distribution: str = _setting("auto", "Family of p(next event | past), or field=family,…; auto: as the format's events ask for.", "model")
-    num_components: int = _setting(0, "Components of a mixture; 0: as many as the family's own default.", "model", minimum=0)
+    num_components: int = _setting(0, "Components of a mixture; 0: as many as the family's own default.", "model", minimum=0, maximum=2**16)
     covariance: str = _setting("diagonal", "Covariance of Gaussian and Student t families.", "model", choices=("diagonal", "full"))
-    nade_hidden_size: int = _setting(128, "Units of distribution=nade, and of each site of sitewise_nade.", "model", minimum=1)
+    nade_hidden_size: int = _setting(128, "Units of distribution=nade, and of each site of sitewise_nade.", "model", minimum=1, maximum=MAX_SIZE)
     site_bias: bool = _setting(False, "An output bias for each site, in the families shared over sites.", "model")
-    num_units: int = _setting(128, "Units of distribution=factored_categorical.", "model", minimum=1)
+    num_units: int = _setting(128, "Units of distribution=factored_categorical.", "model", minimum=1, maximum=MAX_SIZE)
     skip_input: bool = _setting(False, "The output layer sees the last event beside the hidden state.", "model")
     engine: str = _setting("auto", "How the recurrence runs; auto: what was measured fastest for the cell and its size.", "model")
     dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
-    remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0)
+    remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0, maximum=MAX_COUNT)
 
     optimizer: str = _setting("adamw", "Gradient method.", "optimisation", choices=("adamw", "adam", "sgd", "rmsprop"))
     learning_rate: float = _setting(3e-3, "Largest learning rate of the schedule.", "optimisation", minimum=0.0)
@@ -129,25 +135,25 @@ class Config:
     b2: float = _setting(0.99, "Decay of the mean of squared gradients in adam, adamw and rmsprop.", "optimisation", minimum=0.0, maximum=0.99999)
     weight_decay: float = _setting(0.0, "Weight decay of matrices; biases and learned states are left alone.", "optimisation", minimum=0.0)
     clip_norm: float = _setting(1.0, "Largest global norm of a gradient; 0 does not clip.", "optimisation", minimum=0.0)
-    accumulate_steps: int = _setting(1, "Steps whose gradients are averaged into one update.", "optimisation", minimum=1)
+    accumulate_steps: int = _setting(1, "Steps whose gradients are averaged into one update.", "optimisation", minimum=1, maximum=MAX_COUNT)
     ema_decay: float = _setting(0.0, "Decay of the average of parameters that is evaluated; 0: none.", "optimisation", minimum=0.0, maximum=0.99999)
 
-    num_steps: int = _setting(2500, "Training steps.", "schedule", minimum=0, may_change=True)
+    num_steps: int = _setting(2500, "Training steps.", "schedule", minimum=0, maximum=MAX_COUNT, may_change=True)
     schedule: str = _setting("cosine", "Course of the learning rate after the warm-up.", "schedule", choices=("constant", "cosine", "step"))
-    warmup_steps: int = _setting(0, "Steps in which the learning rate rises linearly.", "schedule", minimum=0)
+    warmup_steps: int = _setting(0, "Steps in which the learning rate rises linearly.", "schedule", minimum=0, maximum=MAX_COUNT)
     final_learning_rate_fraction: float = _setting(0.02, "Learning rate at the end of the cosine, as a part of learning_rate.", "schedule", minimum=0.0, maximum=1.0)
-    decay_every: int = _setting(1000, "Steps between two decays of schedule=step.", "schedule", minimum=1)
+    decay_every: int = _setting(1000, "Steps between two decays of schedule=step.", "schedule", minimum=1, maximum=MAX_COUNT)
     decay_factor: float = _setting(0.5, "Factor of a decay of schedule=step.", "schedule", minimum=0.0, maximum=1.0)
-    plateau_patience: int = _setting(0, "Evaluations without a better score before the learning rate is reduced; 0: never.", "schedule", minimum=0)
+    plateau_patience: int = _setting(0, "Evaluations without a better score before the learning rate is reduced; 0: never.", "schedule", minimum=0, maximum=MAX_COUNT)
     plateau_factor: float = _setting(0.5, "Factor of a reduction on a plateau.", "schedule", minimum=0.0, maximum=1.0)
-    early_stopping_patience: int = _setting(0, "Evaluations without a better score before the run stops; 0: never.", "schedule", minimum=0, may_change=True)
+    early_stopping_patience: int = _setting(0, "Evaluations without a better score before the run stops; 0: never.", "schedule", minimum=0, maximum=MAX_COUNT, may_change=True)
 
     start_from: str = _setting("", "Workdir of a run whose codec and parameters (best ones, averaged) a new run begins with.", "run")
     seed: int = _setting(0, "Seed of the parameters, of dropout and of the order of the data.", "run", minimum=0, maximum=MAX_SEED)
-    log_every: int = _setting(50, "Steps between two lines of metrics.", "run", minimum=1, may_change=True)
-    eval_every: int = _setting(500, "Steps between two evaluations on the validation split; 0: only at the end.", "run", minimum=0, may_change=True)
-    checkpoint_every: int = _setting(500, "Steps between two checkpoints; 0: only at the end.", "run", minimum=0, may_change=True)
-    keep_checkpoints: int = _setting(2, "Latest checkpoints kept, beside the best one.", "run", minimum=2, may_change=True)
+    log_every: int = _setting(50, "Steps between two lines of metrics.", "run", minimum=1, maximum=MAX_COUNT, may_change=True)
+    eval_every: int = _setting(500, "Steps between two evaluations on the validation split; 0: only at the end.", "run", minimum=0, maximum=MAX_COUNT, may_change=True)
+    checkpoint_every: int = _setting(500, "Steps between two checkpoints; 0: only at the end.", "run", minimum=0, maximum=MAX_COUNT, may_change=True)
+    keep_checkpoints: int = _setting(2, "Latest checkpoints kept, beside the best one.", "run", minimum=2, maximum=MAX_COUNT, may_change=True)
     profile: bool = _setting(False, "Write a profiler trace of a few steps to WORKDIR/profile.", "run", may_change=True)
 # fmt: on
 
@@ -195,6 +201,12 @@ def validate(config: Config) -> None:
             "tied_embeddings needs embedding_size equal to "
             f"hidden_size={c.hidden_size}, got embedding_size={c.embedding_size}"
         )
+    for name in ("batch_size", "eval_batch_size"):
+        if getattr(c, name) * c.sequence_length > MAX_COUNT:
+            raise InputError(
+                f"{name} times sequence_length={c.sequence_length} must be at most {MAX_COUNT} "
+                f"events, got {name}={getattr(c, name)}"
+            )
     held_out = (0 if c.valid_data else c.valid_fraction) + (0 if c.test_data else c.test_fraction)
     if held_out >= 1:
         raise InputError(

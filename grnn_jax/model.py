@@ -10,6 +10,7 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, 
 from grnn_jax.cells.base import Cell
 from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
+from grnn_jax.recurrence.engines import check_engine
 from grnn_jax.recurrence.inputs import Inputs, projecting_a_table_pays, table_with_start
 
 
@@ -176,7 +177,8 @@ def make_model(
         The model.
 
     Raises:
-        ValueError: for a negative conditioning_size, a distribution with a token_table and without
+        ValueError: for a negative conditioning_size, an engine that cannot run the cell, a
+            distribution with a token_table and without
             num_tokens, or a distribution that reads sites beside a cell that is not shared over
             them.
 
@@ -196,6 +198,7 @@ def make_model(
     """
     if conditioning_size < 0:
         raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")
+    check_engine(cell, engine)
     if (distribution.token_table is None) != (distribution.num_tokens is None):
         raise ValueError(
             "a distribution must have both token_table and num_tokens, or neither, got "

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "grnn_jax"
 
 HOUSE = [
-    ["errors", "array_types", "checked_json", "system_errors"],
+    ["startup", "errors", "array_types", "checked_json", "system_errors"],
     ["config"],
     ["ops"],
     ["cells", "distributions"],
@@ -41,8 +41,8 @@ PURE = MODEL_ROOMS | {
     "progress",
 }  # fmt: skip
 IMPURE = {
-    "system_errors", "data", "sharding", "plain_path", "checkpoint", "monitor", "workdir",
-    "scoring", "evaluation", "drawing", "trained", "signals", "runner", "cli",
+    "startup", "system_errors", "data", "sharding", "plain_path", "checkpoint", "monitor",
+    "workdir", "scoring", "evaluation", "drawing", "trained", "signals", "runner", "cli",
 }  # fmt: skip
 """Rooms that read files, devices, the clock or other rooms that do; every other room is pure."""
 

@@ -9,6 +9,8 @@ from grnn_jax.errors import InputError
 from grnn_jax.model import Model
 from grnn_jax.sampling.regex import unmatched_parts
 
+MAX_CELLS = 2**28
+"""Most pairs of a length and a state of an automaton."""
 BLANK = "_"
 """What stands for a token to be filled in, in a template."""
 
@@ -54,6 +56,7 @@ def make_constraint(
     try:
         if name == "regex":
             automaton = regex_automaton(codec, regex)
+            _check_size(automaton, length or default_length)
             try:
                 return sampling.make_constraint(model, automaton, length or default_length)
             except ValueError:
@@ -70,6 +73,13 @@ def make_constraint(
         raise (
             error if isinstance(error, InputError) else InputError(f"--{name}: {error}")
         ) from error
+
+
+def _check_size(automaton: sampling.Automaton, length: int) -> None:
+    """Raises InputError where the table of what is possible, at each length, is too large."""
+    most = MAX_CELLS // len(automaton.table)
+    if length > most:
+        raise InputError(f"--length must be at most {most} with this --regex, got {length}")
 
 
 def regex_automaton(codec: Any, pattern: str) -> sampling.Automaton:

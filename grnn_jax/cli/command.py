@@ -1,16 +1,24 @@
 """How every command starts and ends: its flags, its log, and errors in one sentence."""
 
+import contextlib
 import logging as standard_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 
+from grnn_jax.cli import (
+    exhaustion,
+    flag_files,
+    interrupts,
+    old_names,
+    presets,
+    streams,
+    user_modules,
+)
 from grnn_jax.cli import flags as command_flags
-from grnn_jax.cli import old_names, presets, user_modules
 from grnn_jax.cli.devices import start_devices
 from grnn_jax.cli.help import help_text
 from grnn_jax.cli.messages import dashed
@@ -66,6 +74,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
             if not flag.present:
                 flag.parse(value)
                 flag.using_default_value = False
+    command_flags.check_numbers()
     if len(rest) > 1:
         raise InputError(f"unexpected argument {rest[1]!r}: flags begin with --")
     return rest
@@ -81,7 +90,10 @@ def start(run: Callable[[], int | None], define: Callable[[], None], description
         define: defines the flags.
         description: text for `--help`.
     """
-    try:  # Before the flags are defined: what they may be set to depends on it.
+    try:
+        streams.prepare()
+        # Before the flags are defined: what they may be set to depends on it.
+        flag_files.check([old_names.accept_argument(argument) for argument in sys.argv[1:]])
         user_modules.import_modules(user_modules.names_in(sys.argv[1:]))
     except (flags.Error, InputError) as error:
         sys.exit(_fail(error))
@@ -90,10 +102,11 @@ def start(run: Callable[[], int | None], define: Callable[[], None], description
 
     def parse(argv: Sequence[str]) -> list[str]:
         if any(arg in ("--help", "-help", "-h", "--h", "-?") for arg in argv[1:]):
-            try:
-                print(help_text(description, argv[0]), flush=True)
-            except BrokenPipeError:
-                _discard_output()
+            with contextlib.suppress(BrokenPipeError):  # train.py --help | head
+                try:
+                    print(help_text(description, argv[0]), flush=True)
+                except InputError as error:
+                    raise SystemExit(_fail(error)) from None
             raise SystemExit(0)
         try:
             return _parse(argv)
@@ -105,9 +118,11 @@ def start(run: Callable[[], int | None], define: Callable[[], None], description
         for note in old_names.notes:
             logging.info("%s", note)
         try:
-            if "num_cpu_devices" in FLAGS:
-                start_devices()
-            status = run() or 0
+            with interrupts.raised():
+                if "num_cpu_devices" in FLAGS:
+                    start_devices()
+                status = run() or 0
+            sys.stdout.flush()
         except InputError as error:
             status = _fail(error)
         except RunError as error:
@@ -116,29 +131,21 @@ def start(run: Callable[[], int | None], define: Callable[[], None], description
         except KeyboardInterrupt:
             status = 130
         except BrokenPipeError:
-            _discard_output()
             status = 0
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        except (MemoryError, OSError, RuntimeError) as error:
+            message = exhaustion.explain(error, command_flags.own_names())
+            if message is None:
                 raise
             # Threads that wait for what was never computed would keep the process from ending.
-            os._exit(
-                _fail(
-                    "out of memory; give a smaller --batch_size (--eval_batch_size in an "
-                    "evaluation), --sequence_length or --hidden_size"
-                )
-            )
+            os._exit(_fail(message))
+        with contextlib.suppress(InputError, BrokenPipeError):
+            sys.stdout.flush()
         sys.exit(status)
 
     app.run(guarded, flags_parser=parse)
 
 
-def _discard_output() -> None:
-    """Goes on without a reader of standard output: `train.py --help | head`."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _fail(error: object) -> int:
     message = dashed(str(error).removeprefix("ERROR:: "), command_flags.names())
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    streams.tell(f"error: {message}")
     return 1

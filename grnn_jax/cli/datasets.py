@@ -32,12 +32,13 @@ def write_digits(output: Path) -> None:
     images = load_digits().images.astype(np.uint8)
     images = images[np.random.default_rng(0).permutation(len(images))]
     count = int(HELD_OUT * len(images))
-    np.savez_compressed(
-        output,
-        train=images[2 * count :],
-        valid=images[:count],
-        test=images[count : 2 * count],
-    )
+    with open(output, "wb") as file:  # NumPy adds .npz to the name of any other file.
+        np.savez_compressed(
+            file,
+            train=images[2 * count :],
+            valid=images[:count],
+            test=images[count : 2 * count],
+        )
 
 
 def write_recurrences(output: Path) -> None:

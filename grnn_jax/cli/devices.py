@@ -20,8 +20,6 @@ from grnn_jax.workdir import is_sitewise
 
 def start_devices() -> None:
     """Sets up the devices and the processes, before the backend starts."""
-    if FLAGS.num_cpu_devices < 0:
-        raise InputError(f"--num_cpu_devices must be at least 0, got {FLAGS.num_cpu_devices}")
     num_devices = FLAGS.num_cpu_devices or _default_cpu_devices()
     if num_devices:
         try:

@@ -193,8 +193,6 @@ def run() -> None:
         as_is=FLAGS.as_is,
     )
     mesh, config = make_mesh(), run.config
-    if FLAGS.eval_batch_size < 0:
-        raise InputError(f"--eval_batch_size must be at least 0, got {FLAGS.eval_batch_size}")
     if FLAGS.eval_batch_size:
         config = dataclasses.replace(config, eval_batch_size=FLAGS.eval_batch_size)
     check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
@@ -241,8 +239,8 @@ def define_flags() -> None:
     flags.define_reading()
     define("enum", "split", "valid", "Split to look at.", enum_values=list(SPLITS))
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
-    streams = "Streams that text is scored as, each after 256 events of context; 0: as the run."
-    define("integer", "eval_batch_size", 0, streams)
+    streams = "Streams that text is scored as, each after 256 events of context"
+    flags.define_eval_batch_size(streams)
     define("string", "output", "", "Folder for what is written; empty: WORKDIR/diagnosis.")
     flags.define_machine(distributed=False)
 

@@ -15,7 +15,7 @@ from grnn_jax import evaluation
 from grnn_jax.cli import command, flags
 from grnn_jax.cli.countdown import Countdown
 from grnn_jax.cli.writers.records import finite
-from grnn_jax.config import SPLITS
+from grnn_jax.config import MAX_COUNT, MAX_SEED, MAX_SIZE, SPLITS
 from grnn_jax.errors import InputError
 from grnn_jax.scoring.dynamic import DynamicSettings
 from grnn_jax.scoring.methods import METHODS, MethodSettings, check_method
@@ -84,8 +84,8 @@ def define_flags() -> None:
     flags.define_reading()
     define("enum", "split", "valid", "Split to score.", enum_values=list(SPLITS))
     define("enum", "checkpoint", "best", "Checkpoint to score.", enum_values=["best", "latest"])
-    streams = "Streams that text is scored as, each after 256 events of context; 0: as the run."
-    define("integer", "eval_batch_size", 0, streams)
+    streams = "Streams that text is scored as, each after 256 events of context"
+    flags.define_eval_batch_size(streams)
     other = "Score by this too: the parameters learn from what was scored (dynamic), mean over "
     other += "draws of dropout (mc_dropout), temperature of the logits fitted on validation data."
     define("enum", "method", "static", other, enum_values=list(METHODS))
@@ -94,12 +94,19 @@ def define_flags() -> None:
     define("float", "dynamic_learning_rate", start.learning_rate, rate)
     decay = "Dynamic: pull back to the trained parameters after each segment, from 0 to 1."
     define("float", "dynamic_decay", start.decay, decay)
-    define("integer", "dynamic_segment_length", start.segment_length, "Dynamic: events in a step.")
+    name, length, help = (
+        "dynamic_segment_length",
+        start.segment_length,
+        "Dynamic: events in a step.",
+    )
+    define("integer", name, length, help, minimum=1, maximum=MAX_SIZE)
     rms = "Dynamic: scale steps by the root mean square of each gradient on training data."
     define("boolean", "dynamic_rms", start.rms, rms)
-    define("integer", "dynamic_statistics", 256, "Dynamic: training segments behind that scale.")
-    define("integer", "num_draws", 16, "MC dropout: draws of the masks.")
-    define("integer", "seed", 0, "MC dropout: seed of the draws.")
+    segments = "Dynamic: training segments behind that scale."
+    define("integer", "dynamic_statistics", 256, segments, minimum=1, maximum=MAX_COUNT)
+    draws = "MC dropout: draws of the masks."
+    define("integer", "num_draws", 16, draws, minimum=1, maximum=MAX_SIZE)
+    define("integer", "seed", 0, "MC dropout: seed of the draws.", minimum=0, maximum=MAX_SEED)
     flags.define_machine(distributed=False)
 
 

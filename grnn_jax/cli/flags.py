@@ -1,5 +1,6 @@
 """The flags of the commands: one for each setting of a run, and those of the machine."""
 
+import math
 import os
 from typing import Any
 
@@ -7,7 +8,7 @@ from absl import flags
 
 from grnn_jax.cli import user_modules
 from grnn_jax.cli.old_names import ChoiceParser, NameParser
-from grnn_jax.config import FIELDS, RENAMED, Config
+from grnn_jax.config import FIELDS, MAX_SIZE, RENAMED, Config
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import choices
 
@@ -16,7 +17,12 @@ DEFAULT_WORKDIR = "runs/default"
 OWN, MACHINE = "this command", "machine"
 """Sections of the help, beside those of the settings."""
 _PATHS = ("data", "valid_data", "test_data", "start_from")
+MAX_DEVICES = 2**16
+LARGEST = 3.4028234e38
+"""The largest float32, and so the largest number of a flag."""
 _sections: dict[str, list[str]] = {}
+_ranges: dict[str, tuple[int | float, int | float]] = {}
+"""The smallest and the largest value of each flag that is a number."""
 
 
 def _remember(section: str, name: str) -> None:
@@ -30,9 +36,14 @@ def section(name: str) -> list[str]:
     return _sections.get(name, [])
 
 
+def own_names() -> set[str]:
+    """The flags of this command."""
+    return {name for names in _sections.values() for name in names}
+
+
 def names() -> set[str]:
     """What a message may name: the flags of this command and the settings of a run."""
-    return {name for names in _sections.values() for name in names} | set(FIELDS)
+    return own_names() | set(FIELDS)
 
 
 def define_config() -> None:
@@ -55,6 +66,8 @@ def define_config() -> None:
             flags.DEFINE_float(name, default, metadata["help"])
         else:
             flags.DEFINE_string(name, default, metadata["help"])
+        if kind in (int, float):
+            _remember_range(name, metadata["minimum"], metadata["maximum"])
         _remember(metadata["section"], name)
 
 
@@ -64,21 +77,18 @@ def define_machine(distributed: bool = True) -> None:
     Args:
         distributed: True to define those of several processes.
     """
-    flags.DEFINE_string("workdir", DEFAULT_WORKDIR, "Directory that holds everything of a run.")
-    flags.DEFINE_integer(
-        "num_cpu_devices",
-        0,
-        "Virtual CPU devices, which share the rows of a batch; 0: in training and sampling as many "
-        "as help on this machine, else what JAX is set to.",
-    )
-    names = ["workdir", "num_cpu_devices"]
+    help = "Directory that holds everything of a run."
+    define("string", "workdir", DEFAULT_WORKDIR, help, section=MACHINE)
+    help = "Virtual CPU devices, which share the rows of a batch; 0: in training and sampling as "
+    help += "many as help on this machine, else what JAX is set to."
+    define("integer", "num_cpu_devices", 0, help, minimum=0, maximum=MAX_DEVICES, section=MACHINE)
     if distributed:
-        flags.DEFINE_string("coordinator_address", "", "host:port of process 0 of several.")
-        flags.DEFINE_integer("num_processes", 1, "Processes that train together.")
-        flags.DEFINE_integer("process_id", 0, "Number of this process, from 0.")
-        names += ["coordinator_address", "num_processes", "process_id"]
-    for name in names:
-        _remember(MACHINE, name)
+        help = "host:port of process 0 of several."
+        define("string", "coordinator_address", "", help, section=MACHINE)
+        help = "Processes that train together."
+        define("integer", "num_processes", 1, help, minimum=1, maximum=MAX_DEVICES, section=MACHINE)
+        help = "Number of this process, from 0."
+        define("integer", "process_id", 0, help, minimum=0, maximum=MAX_DEVICES, section=MACHINE)
 
 
 def define_import_module() -> None:
@@ -92,24 +102,66 @@ def define_import_module() -> None:
     _remember(MACHINE, user_modules.FLAG)
 
 
+def define_eval_batch_size(help: str) -> None:
+    """Defines the flag of what scores: streams side by side, or sequences."""
+    help += "; 0: as the run."
+    define("integer", "eval_batch_size", 0, help, minimum=0, maximum=MAX_SIZE)
+
+
 def define_reading() -> None:
     """Defines the flags that say how --data is read, where other than the data of the run."""
     define("string", "column", "", "Column of --data with the sequences; empty: as the run.")
     define("boolean", "as_is", False, "Read --data as the format says, whatever it looks like.")
 
 
-def define(kind: str, name: str, default: object, help: str, **options: object) -> None:
-    """Defines a flag of one command, listed first in its help.
+def define(
+    kind: str,
+    name: str,
+    default: object,
+    help: str,
+    *,
+    section: str = OWN,
+    minimum: int | float | None = None,
+    maximum: int | float | None = None,
+    **options: object,
+) -> None:
+    """Defines a flag.
 
     Args:
         kind: "string", "integer", "float", "boolean", "enum" or "multi_string".
         name: its name.
         default: its value where it is not given.
         help: one sentence.
+        section: of the help, where those of one command come first.
+        minimum: the smallest number that is allowed; an integer must have one.
+        maximum: the largest; an integer must have one: memory is taken for it, or it is counted.
         **options: passed on to absl.
     """
     getattr(flags, f"DEFINE_{kind}")(name=name, default=default, help=help, **options)
-    _remember(OWN, name)
+    _remember(section, name)
+    if kind == "integer" and (minimum is None or maximum is None):
+        raise TypeError(f"the flag {name} needs minimum and maximum")
+    if kind in ("integer", "float"):
+        _remember_range(name, minimum, maximum)
+
+
+def _remember_range(name: str, minimum: int | float | None, maximum: int | float | None) -> None:
+    low = -LARGEST if minimum is None else minimum
+    _ranges[name] = low, LARGEST if maximum is None else maximum
+
+
+def check_numbers() -> None:
+    """Raises InputError where a number is not finite, or outside the range of its flag."""
+    for name, (low, high) in _ranges.items():
+        got = value(name)
+        if got is None:
+            continue
+        if math.isnan(got) or math.isinf(got):
+            raise InputError(f"--{name} must be a finite number, got {got}")
+        if got < low:
+            raise InputError(f"--{name} must be at least {low}, got {got}")
+        if got > high:
+            raise InputError(f"--{name} must be at most {high}, got {got}")
 
 
 def script_values() -> dict[str, object]:

@@ -181,6 +181,9 @@ def write_request(
         InputError: a file cannot be written, or an unfinished one is of another request.
     """
     output = target.folder or target.path
+    if output.exists() and not output.is_file() and not output.is_dir():
+        _write_device(target, records(0), count_duplicates)
+        return
     unfinished = _Unfinished(target, settings | {"num_samples": num_samples})
     done, sizes = unfinished.read()
     countdown = Countdown(num_samples, "samples", done)
@@ -220,6 +223,19 @@ def write_request(
         raise
     finally:
         countdown.close()
+
+
+def _write_device(target: Target, records: Iterator[Record], count_duplicates: bool) -> None:
+    """Writes samples to a device or a pipe, as /dev/null, beside which nothing may lie."""
+    if target.files != (target.path,):
+        raise InputError(f"--output must be a file or a folder for such samples, got {target.path}")
+    try:
+        with open(target.path, "w", encoding="utf-8", newline="") as file:
+            write_stream(target, file, records, count_duplicates)
+    except OSError as error:
+        raise InputError(
+            f"--output: cannot write {target.path}: {error.strerror or error}"
+        ) from error
 
 
 def write_stream(

@@ -20,6 +20,10 @@ from grnn_jax.workdir import Run
 FLAGS = flags.FLAGS
 OPTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "bias")
 """Flags that are options of the family's `sample`."""
+MAX_WIDTH = 2**16
+"""Most sequences that a search goes on with side by side."""
+MAX_HELD = 2**30
+"""Most events that are in memory at once."""
 FEW = 10_000
 """Most beginnings of samples that are enumerated without being asked for."""
 
@@ -75,11 +79,15 @@ def define_flags() -> None:
         "under a constraint enumerate or else particles."
     )
     define("enum", "method", None, help, enum_values=list(METHODS))
-    define("integer", "beam_width", 8, "Beams of --method=beam.")
-    define("float", "length_penalty", 0.0, "Beams: above 0 prefers longer samples.")
-    define("integer", "beam_groups", 1, "Beams: groups that are kept apart by --diversity.")
-    define("float", "diversity", 0.0, "Beams: penalty of what groups before have chosen.")
-    define("integer", "num_particles", 64, "Particles of each sample of --method=particles.")
+    define("integer", "beam_width", 8, "Beams of --method=beam.", minimum=1, maximum=MAX_WIDTH)
+    define("float", "length_penalty", 0.0, "Beams: above 0 prefers longer samples.", minimum=0)
+    help = "Beams: groups that are kept apart by --diversity."
+    define("integer", "beam_groups", 1, help, minimum=1, maximum=MAX_WIDTH)
+    define(
+        "float", "diversity", 0.0, "Beams: penalty of what groups before have chosen.", minimum=0
+    )
+    help = "Particles of each sample of --method=particles."
+    define("integer", "num_particles", 64, help, minimum=1, maximum=MAX_WIDTH)
     help = (
         "Regular expression (a subset of Python's, see grnn_jax/sampling/regex.py) that every "
         "sample matches as a whole, the prefix apart: in --length events at most, the end "
@@ -115,18 +123,17 @@ def asked_method() -> str:
         if flags.is_typed(other) and other not in method.flags:
             able = ", ".join(n for n, m in METHODS.items() if other in m.flags)
             raise InputError(f"--{other} is for --method={able}, and has no effect on {name}")
-    for flag in ("beam_width", "beam_groups", "num_particles"):
-        if flags.value(flag) < 1:
-            raise InputError(f"--{flag} must be at least 1, got {flags.value(flag)}")
-    for flag in ("length_penalty", "diversity"):
-        if not flags.value(flag) >= 0:
-            raise InputError(f"--{flag} must be at least 0, got {flags.value(flag)}")
     if name == "masked" and not FLAGS.temperature > 0:
         raise InputError("--temperature of --method=masked must be positive, got 0")
     if name == "beam" and FLAGS.beam_width < FLAGS.num_samples:
         raise InputError(
             f"--beam_width={FLAGS.beam_width} must be at least --num_samples={FLAGS.num_samples}"
         )
+    if name == "stochastic_beam" and FLAGS.num_samples > MAX_WIDTH:
+        raise InputError(
+            f"--num_samples of --method={name} must be at most {MAX_WIDTH}, got {FLAGS.num_samples}"
+        )
+    _check_held(name)
     if name == "beam" and FLAGS.beam_width % FLAGS.beam_groups:
         raise InputError(
             f"--beam_groups={FLAGS.beam_groups} must divide --beam_width={FLAGS.beam_width}"
@@ -137,6 +144,24 @@ def asked_method() -> str:
             f"--beam_groups={FLAGS.beam_groups} --diversity={FLAGS.diversity:g}"
         )
     return name
+
+
+def _check_held(name: str) -> None:
+    """Raises InputError where a method would hold more events in memory than any machine has."""
+    rows = min(FLAGS.num_samples, BATCH_SIZE)
+    if name == "ancestral" and FLAGS.num_samples == 1 and not FLAGS.log_probs:
+        return  # A text is written while it is drawn.
+    if name == "beam":
+        rows = FLAGS.beam_width
+    elif name == "stochastic_beam":
+        rows = FLAGS.num_samples
+    elif name == "particles":
+        rows *= FLAGS.num_particles
+    if rows * (FLAGS.length or 1) > MAX_HELD:
+        raise InputError(
+            f"--length must be at most {MAX_HELD // rows} where {rows} sequences are drawn side by "
+            f"side, got {FLAGS.length}"
+        )
 
 
 def token_options(run: Run) -> dict[str, Any]:

@@ -33,8 +33,14 @@ def pyplot() -> Any:
 
 def save(figure: Any, path: str | Path) -> Path:
     """Writes and closes a figure."""
+    kind = Path(path).suffix[1:].lower() or "png"  # Or matplotlib adds it to the name.
+    known = figure.canvas.get_supported_filetypes()
     try:
-        figure.savefig(path, dpi=DPI)
+        if kind not in known:
+            raise InputError(
+                f"a picture must end in .png or another of {', '.join(known)}, got {path}"
+            )
+        figure.savefig(path, dpi=DPI, format=kind)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

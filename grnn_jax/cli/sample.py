@@ -27,7 +27,7 @@ from grnn_jax.cli.large_request import forget_request, write_request, write_stre
 from grnn_jax.cli.sequence_samples import write_sequences
 from grnn_jax.cli.targets import standard_output, text_file
 from grnn_jax.cli.text_samples import ancestral, encode_prefix, text_records, write_samples
-from grnn_jax.config import MAX_SEED
+from grnn_jax.config import MAX_COUNT, MAX_SEED
 from grnn_jax.drawing import DEFAULT_LENGTH
 from grnn_jax.errors import InputError
 from grnn_jax.sampling.settings import check_setting
@@ -42,15 +42,9 @@ def check_flags() -> None:
     Raises:
         InputError: a number is outside its range.
     """
-    for name, low in {"num_samples": 1, "length": 1, "bias": 0, "until": 0}.items():
-        value = flags.value(name)
-        if value is not None and not value >= low:
-            raise InputError(f"--{name} must be at least {low}, got {flags.value(name)}")
     for name in (*methods.OPTIONS, "repetition_penalty"):
         if methods.is_given(name):  # A default such as --top_k=0 stands for no setting.
             check_setting(name, flags.value(name))
-    if not 0 <= FLAGS.seed <= MAX_SEED:
-        raise InputError(f"--seed must be from 0 to {MAX_SEED}, got {FLAGS.seed}")
 
 
 @contextlib.contextmanager
@@ -154,19 +148,21 @@ def define_flags() -> None:
         "Number of samples. Of several the log tells how many are different: of each a hash of 8 "
         "bytes is kept in a file beside the output, so that memory does not grow with their number."
     )
-    define("integer", "num_samples", 1, count)
+    define("integer", "num_samples", 1, count, minimum=1, maximum=MAX_COUNT)
     most = "Most events of a sample, without the prefix; empty: 600, of an image all its pixels."
-    define("integer", "length", None, most)
+    define("integer", "length", None, most, minimum=1, maximum=MAX_COUNT)
     define("string", "prefix", "", "Text that every sample begins with.")
     define("float", "temperature", 1.0, "Divides the logits; 0 takes the most probable event.")
-    define("integer", "top_k", 0, "Keep the k most probable events; 0 keeps all.")
+    keep = "Keep the k most probable events; 0 keeps all."
+    define("integer", "top_k", 0, keep, minimum=0, maximum=MAX_COUNT)
     define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
     methods.define_flags()
     bias = "Draw strokes closer to the most probable ones, from 0 (not at all) up."
-    define("float", "bias", 0.0, bias)
+    define("float", "bias", 0.0, bias, minimum=0)
     until = "Events in time: where a sample ends, in the unit of the times; empty: --length alone."
-    define("float", "until", None, until)
-    define("integer", "seed", 0, "Seed; the same gives the same samples. Not for --method=beam.")
+    define("float", "until", None, until, minimum=0)
+    seed = "Seed; the same gives the same samples. Not for --method=beam."
+    define("integer", "seed", 0, seed, minimum=0, maximum=MAX_SEED)
     where = (
         "File or folder; empty: standard output, for what needs a folder WORKDIR/samples. What was "
         "stopped goes on where it was when the same flags are given again."

@@ -25,10 +25,11 @@ from grnn_jax.cli.countdown import Countdown
 from grnn_jax.cli.targets import standard_output
 from grnn_jax.cli.writers.records import check_suffix, finite, write_json_lines, write_records
 from grnn_jax.cli.writers.surprise import MOST_CHARACTERS, plot_line_surprise, plot_text_surprise
+from grnn_jax.config import MAX_COUNT
 from grnn_jax.data import FORMATS, load_file
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits
-from grnn_jax.scoring import RANKS, compare, records, score_file, summary
+from grnn_jax.scoring import RANKS, SequenceScores, compare, records, score_file, summary
 from grnn_jax.scoring.files import ScoredFile
 from grnn_jax.workdir import Run, load_run, read_otherwise
 
@@ -49,9 +50,6 @@ def check_flags() -> None:
         raise InputError(f"--hidden must be a .npy file, got {FLAGS.hidden}")
     if FLAGS.rank == "log_ratio" and not FLAGS.other_workdir:
         raise InputError("--rank=log_ratio needs --other_workdir, got none")
-    for name in ("plot_sequence", "eval_batch_size"):
-        if flags.value(name) < 0:
-            raise InputError(f"--{name} must be at least 0, got {flags.value(name)}")
     if flags.is_typed("plot_sequence") and not FLAGS.plot:
         raise InputError("--plot_sequence needs --plot, got none")
 
@@ -92,10 +90,12 @@ def event_bits(scored: ScoredFile, number: int) -> np.ndarray:
     return bits(np.asarray(scored.nats[start:stop], np.float64))
 
 
-def plot(scored: ScoredFile, other: ScoredFile | None) -> None:
-    """Draws the surprise of one sequence."""
+def plot(scored: ScoredFile, other: ScoredFile | None, scores: SequenceScores) -> None:
+    """Draws the surprise of one sequence: the one asked for, or that of the highest rank."""
     number, path = FLAGS.plot_sequence, os.path.expanduser(FLAGS.plot)
     count = len(scored.scores.nats)
+    if number is None:
+        number = int(scores.order(FLAGS.rank)[-1]) if FLAGS.rank else 0
     if number >= count:
         raise InputError(f"--plot_sequence must be below the {count:,} sequences, got {number}")
     values = event_bits(scored, number)
@@ -138,7 +138,7 @@ def run() -> None:
         scores = scored.scores if other is None else compare(scored, other, FLAGS.per_event)
         lines = records(scored, rank=FLAGS.rank, other=other, per_event=FLAGS.per_event)
         if FLAGS.plot:
-            plot(scored, other)
+            plot(scored, other, scores)
         whole: dict[str, Any] = {
             "method": "static",
             "step": run.step,
@@ -176,15 +176,16 @@ def define_flags() -> None:
     lines = "Runs on text: each line of the file is a sequence of its own, its line end included."
     define("boolean", "each_line", False, lines)
     define("string", "plot", "", "PNG of the surprise, in bits, at each event of one sequence.")
-    define("integer", "plot_sequence", 0, "The sequence that is drawn, from 0.")
+    drawn = "The sequence that is drawn, from 0; empty: with --rank the last of the order, else 0."
+    define("integer", "plot_sequence", None, drawn, minimum=0, maximum=MAX_COUNT)
     states = "File NAME.npy for the hidden states, float32 [events, hidden size] in the order of "
     states += "the file: row i is what event i is predicted from. NAME.offsets.npy says in which "
     states += "row each sequence begins."
     define("string", "hidden", "", states)
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
     streams = "Streams that text is scored as, each after 256 events of context (1: one stream, as "
-    streams += "grnn_jax.log_prob scores it), or sequences side by side; 0: as the run."
-    define("integer", "eval_batch_size", 0, streams)
+    streams += "grnn_jax.log_prob scores it), or sequences side by side"
+    flags.define_eval_batch_size(streams)
     flags.define_machine(distributed=False)
 
 

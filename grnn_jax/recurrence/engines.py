@@ -1,6 +1,7 @@
 """The engines by name, which cells each can run, and what "auto" chooses."""
 
 import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from grnn_jax.cells.base import Cell
@@ -59,6 +60,29 @@ def supported_engines(cell: Cell) -> tuple[str, ...]:
     """
     cell = cell if cell.sitewise is None else cell.sitewise.cell
     return tuple(name for name, engine in ENGINES.items() if engine.supports(cell))
+
+
+def check_engine(cell: Cell, engine: str, allowed: Iterable[str] = ENGINES) -> None:
+    """Checks that an engine can run a cell, of a stack every layer.
+
+    Args:
+        cell: a cell or a stack.
+        engine: a name in `ENGINES`, or "auto", which always can.
+        allowed: the engines among which the message names those that can.
+
+    Raises:
+        ValueError: there is no such engine, or it needs a structure that a layer does not have.
+    """
+    if engine not in ("auto", *ENGINES):
+        raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {engine!r}")
+    for layer in (cell,) if cell.layered is None else cell.layered.cells:
+        able = supported_engines(layer)
+        if engine not in ("auto", *able):
+            listed = ", ".join(name for name in able if name in allowed) or "none"
+            raise ValueError(
+                f"engine={engine} needs a cell {ENGINES[engine].needs}; this one can be run by "
+                f"{listed}"
+            )
 
 
 def explain_engine(cell: Cell) -> EngineChoice:

@@ -12,7 +12,7 @@ from grnn_jax.cells.stack import apply_layer_norm, drop_recurrent_kernel
 from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.recurrence.base import Engine, RunOptions, Window
 from grnn_jax.recurrence.dropout import dropout, dropout_index
-from grnn_jax.recurrence.engines import ENGINES, explain_engine, supported_engines
+from grnn_jax.recurrence.engines import ENGINES, check_engine, explain_engine
 from grnn_jax.recurrence.gates import ProjectedGates, project_gates, split_projected
 from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
 
@@ -214,12 +214,7 @@ def _choose_engine(cell: Cell, window: Window, options: RunOptions) -> Engine:
     allowed = [other for other in ENGINES if axis_name is None or ENGINES[other].run_split]
     if name not in allowed and window.inputs.shape[0]:
         raise ValueError(f"engine must be one of {allowed} on split steps, got {name!r}")
-    if not engine.supports(cell):
-        able = [other for other in supported_engines(cell) if other in allowed]
-        raise ValueError(
-            f"engine {name!r} needs a cell {engine.needs}; this one can be run by "
-            f"{', '.join(able) or 'none'}"
-        )
+    check_engine(cell, name, allowed)
     return engine
 
 

@@ -25,6 +25,8 @@ from grnn_jax.sampling.automaton import Automaton
 
 MAX_STATES = 20_000
 """Most states of an automaton."""
+MAX_DEPTH = 50
+"""Most groups inside each other."""
 MAX_REPEATS = 1000
 """Most repetitions that braces may ask for."""
 
@@ -120,9 +122,10 @@ class _Parser:
     def __init__(self, pattern: str):
         self.pattern = pattern
         self.at = 0
+        self.depth = 0
 
     def fail(self, message: str) -> ValueError:
-        return ValueError(f"pattern {self.pattern!r}: {message} at position {self.at}")
+        return ValueError(f"pattern {self.pattern!r:.100}: {message} at position {self.at}")
 
     def peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
@@ -198,7 +201,11 @@ class _Parser:
             if not self.pattern.startswith("?:", self.at):
                 raise self.fail("a group other than (…) and (?:…)")
             self.at += 2
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.fail(f"more than {MAX_DEPTH} groups inside each other")
         build = self.either()
+        self.depth -= 1
         if self.peek() != ")":
             self.at = opening
             raise self.fail("a ( that is not closed")

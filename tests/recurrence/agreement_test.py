@@ -119,9 +119,7 @@ def test_a_pair_that_is_not_supported_is_refused(name, engine):
         )
 
     able = ", ".join(supported_engines(cell))
-    message = (
-        f"engine {engine!r} needs a cell {ENGINES[engine].needs}; this one can be run by {able}"
-    )
+    message = f"engine={engine} needs a cell {ENGINES[engine].needs}; this one can be run by {able}"
     with pytest.raises(ValueError, match=f"(?m)^{re.escape(message)}$"):
         jax.eval_shape(refused)
 

@@ -227,6 +227,6 @@ def test_extreme_gates_are_finite(name):
 def test_cells_that_are_not_linear_are_refused():
     cell = cells.lstm(4)
     params = cell.init(jax.random.key(0), 2)
-    with pytest.raises(ValueError, match="engine 'linear' needs a cell with linear structure"):
+    with pytest.raises(ValueError, match="engine=linear needs a cell with linear structure"):
         state = cell.initial_state(params, 1)
         unroll(cell, params, jnp.ones((1, 3, 2)), state, engine="linear")

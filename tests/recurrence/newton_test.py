@@ -219,7 +219,7 @@ def test_unfit_cells_and_settings_are_named():
     assert "newton" not in supported_engines(dense)
     for wide in (dense, cells.lstm(6)._replace(gated=None), cells.min_gru(4)):
         assert "newton" not in supported_engines(wide)
-    with pytest.raises(ValueError, match="engine 'newton' needs a cell with gated, elementwise"):
+    with pytest.raises(ValueError, match="engine=newton needs a cell with gated, elementwise"):
         unroll(dense, params, inputs, state, engine="newton")
     with pytest.raises(ValueError, match="blocks of at most 8, got 10; use 'scan'"):
         newton_unroll(dense, params, inputs, state)

@@ -162,7 +162,7 @@ def test_wrong_arguments_are_named(eight):
     assert "8 devices of axis 'time' divide, got 95" in steps
     assert reset == "reset must have shape (2, 96), got (96, 2)"
     assert engine == "engine must be one of ['linear', 'newton'] on split steps, got 'scan'"
-    assert "engine 'newton' needs a cell with gated, elementwise" in cell
+    assert "engine=newton needs a cell with gated, elementwise" in cell
 
 
 if __name__ == "__main__":
