@@ -8,6 +8,7 @@ import dataclasses
 import json
 from typing import Any
 
+from grnn_jax.checked_json import KEY, parse, with_digest, without_digest
 from grnn_jax.errors import InputError
 
 SECTIONS = ("data", "model", "optimisation", "schedule", "run")
@@ -22,8 +23,9 @@ MAX_SIZE = 2**20
 MAX_LENGTH = 2**24
 """Most events of a window."""
 
-FORMAT_VERSION = 2
-"""Version of `config.json`; a file that does not say is of version 1. 2 renamed what `RENAMED` lists."""
+FORMAT_VERSION = 3
+"""Version of `config.json`; a file that does not say is of version 1. 2 renamed what `RENAMED` lists,
+3 added the digest."""
 
 RENAMED = {
     "cell": {"tied_gru": "sitewise_gru", "tied_lstm": "sitewise_lstm"},
@@ -267,14 +269,14 @@ def rename(setting: str, value: str) -> str:
 
 
 def to_json(config: Config) -> str:
-    """The configuration as the text of `config.json`: one object, one setting a line."""
+    """The configuration as the text of `config.json`: one object, one setting a line, a digest."""
     values = {"format_version": FORMAT_VERSION} | dataclasses.asdict(config)
-    return json.dumps(values, indent=2) + "\n"
+    return json.dumps(with_digest(values), indent=2) + "\n"
 
 
 def _format_version(values: dict[str, Any], source: str) -> int:
-    """Takes the version out of what a config.json holds."""
-    version = values.pop("format_version", 1)
+    """The version of what a config.json holds."""
+    version = values.get("format_version", 1)
     if type(version) is not int or version < 1:
         raise InputError(f"{source}: format_version must be an integer from 1, got {version!r}")
     if version > FORMAT_VERSION:
@@ -303,12 +305,19 @@ def from_json(text: str, source: str = "config.json") -> Config:
             version does not know.
     """
     try:
-        values = json.loads(text)
+        values = parse(text)
     except ValueError as error:
         raise InputError(f"{source}: not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{source}: expected a JSON object, got {type(values).__name__}")
     version = _format_version(values, source)
+    try:
+        values = without_digest(values)
+    except ValueError as error:
+        raise InputError(
+            f"{source} is damaged: {error}; restore it (who changed it by hand takes out {KEY})"
+        ) from error
+    values.pop("format_version", None)
     unknown = sorted(set(values) - set(FIELDS))
     if unknown:
         raise InputError(

@@ -64,7 +64,7 @@ def test_json_round_trip_keeps_every_bit():
 
 def test_json_of_another_version():
     values = json.loads(to_json(Config(hidden_size=8)))
-    del values["ema_decay"]
+    del values["ema_decay"], values["sha256"]
     assert from_json(json.dumps(values)) == Config(hidden_size=8)
     values["warp"] = 0.1
     with pytest.raises(InputError, match="W/config.json: unknown setting 'warp'"):
@@ -75,6 +75,27 @@ def test_json_of_another_version():
         from_json("[]")
     with pytest.raises(InputError, match="hidden_size"):
         from_json('{"hidden_size": -1}')
+    with pytest.raises(InputError, match="not valid JSON: nested too deeply"):
+        from_json('{"data": ' + "[" * 100_000)
+
+
+def test_every_flipped_bit_of_a_configuration_is_noticed():
+    config = Config(data="/data.txt", hidden_size=64)
+    text = to_json(config).encode()
+    for place in range(len(text)):
+        bad = bytearray(text)
+        bad[place] ^= 1 << place % 7  # Bit 7 makes it no text.
+        try:
+            assert from_json(bad.decode()) == config, bad
+        except InputError:
+            continue
+        assert text[place : place + 1].isspace() or bad[place : place + 1].isspace(), bad
+    # What was changed by hand says so by having no digest.
+    values = json.loads(text) | {"hidden_size": 32}
+    with pytest.raises(InputError, match=r"config\.json is damaged: .* takes out sha256"):
+        from_json(json.dumps(values))
+    del values["sha256"]
+    assert from_json(json.dumps(values)).hidden_size == 32
 
 
 @pytest.mark.parametrize(
@@ -92,7 +113,8 @@ def test_json_of_another_version():
 )
 def test_names_of_format_version_1(old, new):
     values = json.loads(to_json(Config(**old)))
-    assert values.pop("format_version") == FORMAT_VERSION == 2
+    assert values.pop("format_version") == FORMAT_VERSION == 3
+    del values["sha256"]
     assert from_json(json.dumps(values)) == Config(**old | new)
     assert from_json(json.dumps({"format_version": 1} | values)) == Config(**old | new)
     # A cell of a user's own may have such a name today.
@@ -102,7 +124,7 @@ def test_names_of_format_version_1(old, new):
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        ("3", "format_version must be at most 2, got 3; a newer version"),
+        ("4", "format_version must be at most 3, got 4; a newer version"),
         ("0", "format_version must be an integer from 1, got 0"),
         ('"2"', "format_version must be an integer from 1, got '2'"),
         ("true", "format_version must be an integer from 1, got True"),
@@ -115,7 +137,7 @@ def test_a_format_version_that_cannot_be_read(version, words):
 
 def test_runs_before_as_is_read_text_as_it_is():
     values = json.loads(to_json(Config(format="lines")))
-    assert values.pop("as_is") is False
+    assert values.pop("as_is") is False and values.pop("sha256")
     assert from_json(json.dumps(values)).as_is
     assert not from_json(json.dumps(values | {"format": "events"})).as_is
     assert not from_json(json.dumps(values | {"as_is": False})).as_is

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from grnn_jax import cells, workdir
-from grnn_jax.config import Config
+from grnn_jax.config import SPLITS, Config
 from grnn_jax.data import build_codec, load_splits
+from grnn_jax.data.corpus import map_events
 from grnn_jax.data.pianoroll import PianorollCodec
+from grnn_jax.data.store import open_stored
 from grnn_jax.errors import InputError
 
 
@@ -137,12 +139,55 @@ def test_changed_data_are_refused_and_a_touch_is_not(config, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "null", '{"codec": ["chars"]}', "{", '{"codec": 1}',
-                                  '{"codec": "chars", "characters": 5}'])  # fmt: skip
+                                  '{"codec": "chars", "characters": 5}', "[" * 99_999])  # fmt: skip
 def test_a_damaged_codec(config, tmp_path, text):
     workdir.open_workdir(config, tmp_path / "w").commit()
     (tmp_path / "w" / "codec.json").write_text(text)
     with pytest.raises(InputError, match=r"workdir: .*codec\.json is damaged"):
         workdir.open_workdir(config, tmp_path / "w")
+
+
+@pytest.mark.parametrize("format", ["text", "series"])
+def test_a_flipped_bit_of_the_encoded_data_is_noticed(tmp_path, format):
+    path, cache = tmp_path / "d.csv", tmp_path / "cache"
+    settings = {"data": str(path), "format": format, "cache_dir": cache}
+    path.write_text("sequence,x\n" + "".join(f"{i},{i % 7}\n{i},5\n" for i in range(40)))
+    splits = load_splits(**settings)
+    files = [file for file in splits.folder.iterdir() if file.stat().st_size]
+    for file in files:
+        good = file.read_bytes()
+        for place in range(0, len(good), max(1, len(good) // 20)):
+            bad = bytearray(good)
+            bad[place] ^= 1 << place % 8
+            file.write_bytes(bad)
+            stored = open_stored(
+                splits.folder, SPLITS, map_events(lambda a: a[:0], splits.train.events)
+            )
+            if stored is not None:  # Blanks between values.
+                assert file.name == "info.json" and stored.contents == splits.contents, place
+        file.write_bytes(good)
+    flipped = files[0].read_bytes()
+    files[0].write_bytes(flipped[:-1] + bytes([flipped[-1] ^ 1]))
+    again = load_splits(**settings)  # Read again from where it came from.
+    assert again.contents == splits.contents and files[0].read_bytes() == flipped
+
+
+@pytest.mark.parametrize("name", ["config.json", "codec.json", "data.json"])
+def test_a_flipped_bit_of_the_files_of_a_run_is_noticed(config, tmp_path, name):
+    run = tmp_path / "w"
+    opened = workdir.open_workdir(config, run)
+    opened.commit()
+    path = run / name
+    good = path.read_bytes()
+    for place in range(0, len(good), max(1, len(good) // 60)):
+        bad = bytearray(good)
+        bad[place] ^= 1 << place % 8
+        path.write_bytes(bad)
+        try:
+            again = workdir.open_workdir(workdir.read_config(run), run)
+        except InputError:
+            continue
+        assert again.codec == opened.codec and workdir.read_config(run) == config, bad
 
 
 @pytest.mark.parametrize("format", ["text", "series"])
@@ -168,7 +213,7 @@ def test_a_run_from_before_files_were_refused_goes_on(config, tmp_path):
     workdir.open_workdir(config, tmp_path / "old").commit()
     path = tmp_path / "old" / "config.json"
     values = json.loads(path.read_text())
-    del values["as_is"]  # As such a run wrote it.
+    del values["as_is"], values["sha256"]  # As such a run wrote it.
     path.write_text(json.dumps(values))
     asked = dataclasses.replace(config, as_is=False)
     opened = workdir.open_workdir(asked, tmp_path / "old")

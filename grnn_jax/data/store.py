@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from grnn_jax.checked_json import parse, with_digest, without_digest
 from grnn_jax.data.corpus import Corpus, Events, TextSource, event_arrays, map_events
 from grnn_jax.data.text_codec import TextCodec, complete_pieces
 from grnn_jax.errors import InputError
@@ -76,8 +77,7 @@ class CorpusWriter:
         """What identifies the events and where sequences start."""
         parts = [each.digest() for each in self._hashes.values()]
         parts.append(hashlib.sha256(self._offsets).digest())
-        digest = hashlib.sha256(b"".join(parts))
-        return {"num_events": self._length, "sha256": digest.hexdigest()}
+        return {"num_events": self._length, "sha256": _joint_digest(parts)}
 
     def close(self) -> None:
         """Ends the corpus on disk: a file for each array, and the offsets in a file beside it."""
@@ -104,6 +104,16 @@ class CorpusWriter:
 def _file(path: pathlib.Path, name: str) -> pathlib.Path:
     """The file of one array of the events: train.events, train.wait.events."""
     return path.with_suffix(f".{name}.events" if name else ".events")
+
+
+def _file_digest(path: pathlib.Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _joint_digest(digests: Sequence[bytes]) -> str:
+    """The digest of a corpus, from those of its arrays and of where its sequences start."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def write_text(source: TextSource, codec: TextCodec, writer: CorpusWriter) -> None:
@@ -194,7 +204,7 @@ def store(
 
 
 def open_stored(folder: pathlib.Path, names: Sequence[str], like: Events) -> Stored | None:
-    """Opens what `store` wrote, without looking at where it came from.
+    """Opens what `store` wrote, without looking at where it came from; reads it whole once.
 
     Args:
         folder: the folder of the token files.
@@ -202,18 +212,23 @@ def open_stored(folder: pathlib.Path, names: Sequence[str], like: Events) -> Sto
         like: events whose dtypes and shapes all others have, as in an empty corpus.
 
     Returns:
-        The corpora; None where the folder is missing or damaged.
+        The corpora; None where the folder is missing, or other than it was written.
     """
     try:
-        saved = json.loads((folder / "info.json").read_text())
+        saved = without_digest(parse((folder / "info.json").read_text()))
         contents = {name: saved["contents"][name] for name in names}
         corpora = {}
         for name in names:
-            paths = iter([_file(folder / name, path) for path, _ in event_arrays(like)])
+            files = [_file(folder / name, path) for path, _ in event_arrays(like)]
+            paths = iter(files)
             events = map_events(lambda leaf: _memory_map(next(paths), leaf), like)  # noqa: B023
             offsets = _memory_map(folder / f"{name}.offsets", np.empty(0, np.int64))
             lengths = {len(leaf) for _, leaf in event_arrays(events)}
             if not lengths == {int(offsets[-1])} == {contents[name]["num_events"]}:
+                return None
+            digests = [_file_digest(file) for file in files]
+            digests.append(hashlib.sha256(np.ascontiguousarray(offsets[:-1]).data).digest())
+            if _joint_digest(digests) != contents[name]["sha256"]:
                 return None
             corpora[name] = Corpus(events, offsets)
         return Stored(corpora, saved["info"], contents, folder)
@@ -251,7 +266,8 @@ def _write_folder(
             for writer in writers.values():
                 writer.close()
         contents = {name: writer.contents() for name, writer in writers.items()}
-        (temporary / "info.json").write_text(json.dumps({"info": info, "contents": contents}))
+        saved = with_digest({"info": info, "contents": contents})
+        (temporary / "info.json").write_text(json.dumps(saved))
         try:
             os.replace(temporary, folder)
         except OSError:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
+from grnn_jax.checked_json import parse, with_digest, without_digest
 from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import FIELDS, Config, differences, from_json, to_json
 from grnn_jax.data import FORMATS, Codec, Splits, TextCodec, codec_from_dict, load_splits
@@ -93,10 +94,7 @@ def _read_codec(workdir: Path, argument: str = "workdir") -> Codec:
     path = workdir / CODEC_FILE
     text = _read(path, argument)
     try:
-        description = json.loads(text)
-        if not isinstance(description, dict):
-            raise ValueError(f"expected a JSON object, got {type(description).__name__}")
-        codec = codec_from_dict(description)
+        codec = codec_from_dict(without_digest(parse(text)))
         codec.event_type  # noqa: B018 - fail where a value has a wrong type.
         if isinstance(codec, TextCodec):
             codec.encode("", "")
@@ -112,7 +110,7 @@ def _read_data(workdir: Path) -> dict[str, Any] | None:
         return None
     text = _read(path)
     try:
-        values = json.loads(text)
+        values = without_digest(parse(text))
         return {"folder": str(values["folder"]), "contents": dict(values["contents"])}
     except (ValueError, TypeError, LookupError) as error:
         raise InputError(f"workdir: {path} is damaged: {error}") from error
@@ -227,8 +225,8 @@ def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
         if jax.process_index() == 0:
             assert splits.folder is not None
             saved = {"folder": splits.folder.name, "contents": splits.contents}
-            _write(workdir / CODEC_FILE, json.dumps(splits.codec.to_dict()))
-            _write(workdir / DATA_FILE, json.dumps(saved, indent=2) + "\n")
+            _write(workdir / CODEC_FILE, json.dumps(with_digest(splits.codec.to_dict())))
+            _write(workdir / DATA_FILE, json.dumps(with_digest(saved), indent=2) + "\n")
             _write(workdir / CONFIG_FILE, to_json(config))
             remove_others(splits.folder, unfinished=jax.process_count() == 1)
 
