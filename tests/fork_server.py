@@ -97,7 +97,9 @@ class ForkServer:
         """Waits for the end of a script."""
         number, out, err = started
         status = self._ask({"wait": number})
-        return Ended(status, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+        # What models of bytes draw need not be UTF-8.
+        shown = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
+        return Ended(status, *shown)
 
     def run(self, script: str, *flags: str) -> Ended:
         """Runs a script to its end."""

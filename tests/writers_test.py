@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import re
 import sys
 import weakref
@@ -80,11 +81,12 @@ def test_a_piano_roll_as_midi(tmp_path):
 def test_voices_are_tracks(tmp_path):
     tune = np.array([[60, 48], [60, -1], [62, 48], [-1, 48]])
     codec = VoicesCodec(num_voices=2, frames_per_beat=4)
-    (path, _) = write_folder(codec, [codec.encode(tune, "tune")], tmp_path)
+    (path, whole, _) = write_folder(codec, [codec.encode(tune, "tune")], tmp_path)
     assert notes(path) == [
         [(60, 0, 0.5), (62, 0.5, 0.75)],
         [(48, 0, 0.25), (48, 0.5, 1)],
     ]
+    assert whole.name == "samples.json" and json.loads(whole.read_text()) == [tune.tolist()]
 
 
 DRAWING = [[[10, 20], [13, 24]], [[0, 0]], [[50, 5], [50, 45], [10, 45]]]
@@ -107,7 +109,7 @@ def test_svg(tmp_path):
     events = {"offset": np.diff(points, axis=0, prepend=np.zeros((1, 2))), "pen": pen}
     nothing = {"offset": np.zeros((1, 2)), "pen": np.array([2])}
     paths = write_folder(codec, [events, nothing], tmp_path, [events])
-    assert [path.suffix for path in paths] == [".svg", ".svg", ".png"]
+    assert [path.suffix for path in paths] == [".svg", ".svg", ".npz", ".png"]
     root = xml.etree.ElementTree.parse(paths[0]).getroot()
     width, height = float(root.get("width")), float(root.get("height"))
     strokes = [

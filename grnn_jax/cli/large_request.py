@@ -94,6 +94,8 @@ class _Unfinished:
             record = json.loads(self._progress.read_text())
             settings, samples = record["settings"], int(record["samples"])
             sizes = [int(size) for size in record["bytes"]]
+            if len(sizes) != len(self._paths):
+                raise ValueError(f"expected {len(self._paths)} sizes, got {len(sizes)}")
             differing = sorted(
                 name
                 for name in settings.keys() | self._settings.keys()
@@ -230,7 +232,7 @@ def _write_device(target: Target, records: Iterator[Record], count_duplicates: b
     if target.files != (target.path,):
         raise InputError(f"--output must be a file or a folder for such samples, got {target.path}")
     try:
-        with open(target.path, "w", encoding="utf-8", newline="") as file:
+        with open(target.path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             write_stream(target, file, records, count_duplicates)
     except OSError as error:
         raise InputError(
@@ -249,11 +251,12 @@ def write_stream(
         records: the samples.
         count_duplicates: tell how many are different, in the log.
     """
+    errors = "surrogateescape" if file.errors == "surrogateescape" else "replace"
     file.write(target.header.decode())
     with tempfile.TemporaryFile() as hashes:
         for number, record in enumerate(records, start=1):
             (piece,) = target.write(number - 1, record.value)
-            file.write(piece.decode())
+            file.write(piece.decode("utf-8", errors))
             hashes.write(content_hash(record.content))
             if number % COMMIT_EVERY == 0:
                 file.flush()

@@ -6,10 +6,13 @@
     grnn-sample --workdir=runs/names --method=beam --num_samples=8
     grnn-sample --workdir=runs/names --regex="[A-Z][a-z]{3,6}" --num_samples=20
 
-A single sample of a text is shown while it is drawn; several are drawn side by side. Music is
-written as MIDI files, drawings as SVG, images as an .npz, all of them into a folder with a picture.
-Events in time and series are written as CSV to standard output, to a .csv or .parquet file (series
-also to an .npz), or with a picture into a folder; formats from outside the package as JSON lines.
+A single sample of a text is shown while it is drawn; several are drawn side by side. Lines go also
+into tables (.csv, .tsv, .jsonl, .parquet) and FASTA. Music is written as MIDI files, drawings as
+SVG, images as an .npz, all of them into a folder with a picture, or into one file (piano rolls
+.npz, voices .json, strokes .npz, .json or .ndjson, images .npz). Events in time and series are
+written as CSV to standard output, to a .csv or .parquet file (series also to an .npz), or with a
+picture into a folder; formats from outside the package as JSON lines. What is written is read back
+as the same events.
 Any number of samples is drawn in the same memory (but by searches, which hold all they find), and
 the same command goes on after a kill.
 """
@@ -17,7 +20,6 @@ the same command goes on after a kill.
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 import jax
@@ -25,8 +27,15 @@ import jax
 from grnn_jax.cli import command, flags, methods
 from grnn_jax.cli.large_request import forget_request, write_request, write_stream
 from grnn_jax.cli.sequence_samples import write_sequences
-from grnn_jax.cli.targets import standard_output, text_file
-from grnn_jax.cli.text_samples import ancestral, encode_prefix, text_records, write_samples
+from grnn_jax.cli.targets import standard_output
+from grnn_jax.cli.text_samples import (
+    ancestral,
+    encode_prefix,
+    text_codec,
+    text_records,
+    write_samples,
+)
+from grnn_jax.cli.writers.texts import text_form
 from grnn_jax.config import MAX_COUNT, MAX_SEED
 from grnn_jax.drawing import DEFAULT_LENGTH
 from grnn_jax.errors import InputError
@@ -55,7 +64,9 @@ def output(path: str) -> Iterator[TextIO]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "w", encoding="utf-8", newline=""))
+            file = stack.enter_context(
+                open(path, "w", encoding="utf-8", errors="surrogateescape", newline="")
+            )
             forget_request(path)
         except OSError as error:
             raise InputError(f"--output: cannot write {path}: {error.strerror}") from error
@@ -95,28 +106,39 @@ def write_texts(run: Run, method: str) -> None:
     folder = os.path.dirname(path) or "."
     if path and not os.path.isdir(folder):
         raise InputError(f"--output: cannot write {path}: there is no folder {folder}")
+    config = run.config
+    form = text_form(
+        text_codec(run),
+        path,
+        column=config.column,
+        as_is=config.as_is,
+        log_probs=FLAGS.log_probs,
+    )
     values = {"num_samples": FLAGS.num_samples, "seed": FLAGS.seed}
     values["length"] = FLAGS.length or DEFAULT_LENGTH
     if method != "ancestral":
         draw = methods.draw_from(
             run, prefix=start, length=FLAGS.length, default_length=DEFAULT_LENGTH
         )
-    elif FLAGS.num_samples == 1 and not FLAGS.log_probs:
+    elif FLAGS.num_samples == 1 and form.is_plain:
+        shown = None if not path else form
         with output(path) as file:
-            write_samples(run, file, prefix=FLAGS.prefix, **values, **asked_options(run))
+            options = asked_options(run)
+            write_samples(run, file, prefix=FLAGS.prefix, form=shown, **values, **options)
             if not path and file.isatty():
                 file.write("\n")
         return
     else:
         draw = ancestral(run, start, options=asked_options(run), **values)
-    records, several = text_records(run, start, draw, FLAGS.log_probs), FLAGS.num_samples > 1
+    several = FLAGS.num_samples > 1
+    records = text_records(run, start, draw, form if path else None)
     if path:
         settings = request_settings(run)
         write_request(
-            text_file(Path(path)), FLAGS.num_samples, settings, records, count_duplicates=several
+            form.target(path), FLAGS.num_samples, settings, records, count_duplicates=several
         )
         return
-    write_stream(text_file(Path()), standard_output(), records(0), several)
+    write_stream(form.target(path), standard_output(), records(0), several)
 
 
 def run() -> None:

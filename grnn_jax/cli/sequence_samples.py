@@ -1,6 +1,7 @@
 """Samples of all but text: into a folder, a file, or shown as CSV or JSON."""
 
 import json
+import mimetypes
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,12 +17,16 @@ from grnn_jax.cli.writers.sequences import held_out
 from grnn_jax.cli.writers.tables import events_until
 from grnn_jax.data.corpus import event_arrays
 from grnn_jax.data.events import EventsCodec
-from grnn_jax.drawing import default_length, iterate_samples, without_end
+from grnn_jax.data.strokes import END_OF_DRAWING, StrokesCodec
+from grnn_jax.drawing import Drawn, default_length, iterate_samples, without_end
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run
 
-FILE_SUFFIXES = (".csv", ".jsonl", ".mid", ".midi", ".npz", ".parquet", ".png", ".svg", ".txt")
-"""What a folder is not called."""
+_FILE_SUFFIXES = (
+    ".arrow", ".csv", ".feather", ".gz", ".h5", ".hdf5", ".jsonl", ".mat", ".mid", ".midi", ".npy",
+    ".npz", ".ndjson", ".parquet", ".pt", ".safetensors", ".tsv", ".xlsx", ".xz", ".zip",
+)  # fmt: skip
+"""What a folder is not called, beside the suffixes that Python's `mimetypes` knows."""
 
 
 def write_sequences(
@@ -84,13 +89,27 @@ def _target(
         return writer.to_file[writer.shown](codec, Path(path), num_samples), True
     if suffix in writer.to_file and not os.path.isdir(path):
         return writer.to_file[suffix](codec, Path(path), num_samples), False
-    if suffix in FILE_SUFFIXES and not os.path.isdir(path):
+    if _is_suffix_of_files(suffix) and not os.path.isdir(path):
         wanted = " or ".join([*(f"a {known} file" for known in writer.to_file), "a folder"])
         raise InputError(f"--output: samples of {codec.name} need {wanted}, got {path}")
     folder = path or os.path.join(workdir, "samples")
     return folder_target(
         codec, folder, num_samples, lambda count: held_out(run, workdir, count, length)
     ), False
+
+
+def _is_cut(run: Run, sample: Drawn) -> bool:
+    """Whether a sample of a model that ends its sequences is none that it ended."""
+    if run.codec.wraps_end:
+        return not sample.events["end"][-1:].any()
+    if isinstance(run.codec, StrokesCodec):
+        return not (sample.events["pen"][-1:] == END_OF_DRAWING).any()
+    return False
+
+
+def _is_suffix_of_files(suffix: str) -> bool:
+    # Without those of the machine, so that the same name is the same everywhere.
+    return suffix in _FILE_SUFFIXES or mimetypes.MimeTypes().guess_type("a" + suffix)[0] is not None
 
 
 def sequence_records(
@@ -101,21 +120,24 @@ def sequence_records(
     Returns:
         Number of a sample -> that one and all after it: events, or JSON.
     """
-    is_json = run.codec.name not in WRITERS
+    codec = run.codec
+    is_json = codec.name not in WRITERS
 
     def records(first: int) -> Iterator[Record]:
-        short = 0
+        short = cut = 0
         for sample in iterate_samples(run, first=first, **settings):
-            events = without_end(run.codec, sample.events)
+            events = without_end(codec, sample.events)
+            cut += _is_cut(run, sample)
             if until is not None:
-                events, reached = events_until(events, until)
+                with_rest = isinstance(codec, EventsCodec) and bool(codec.end_column)
+                events, reached = events_until(events, until, with_rest=with_rest)
                 short += not reached and sample.num_events == settings["length"]
             leaves = [leaf for _, leaf in event_arrays(events)]
             content = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves)
             if log_probs or is_json:
                 record = {"nats": sample.nats, "num_events": sample.num_events}
                 if is_json:
-                    record = {"events": run.codec.decode(events)} | record
+                    record = {"events": codec.decode(events)} | record
                 yield Record(json.dumps(record, ensure_ascii=False) + "\n", content)
             else:
                 yield Record(events, content)
@@ -123,6 +145,11 @@ def sequence_records(
             logging.warning(
                 "%d of %d samples end before --until=%g: ask for a greater --length than %d",
                 short, settings["num_samples"] - first, until, settings["length"],
+            )  # fmt: skip
+        if cut:
+            logging.info(
+                "%d of %d samples have no end in %d events: what reads them sees one there",
+                cut, settings["num_samples"] - first, settings["length"],
             )  # fmt: skip
 
     return records

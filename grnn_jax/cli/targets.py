@@ -49,9 +49,10 @@ class Target(NamedTuple):
 
 
 def standard_output() -> TextIO:
-    """Standard output in UTF-8, whatever the terminal says."""
+    """Standard output in UTF-8, whatever the terminal says; a file or a pipe takes any bytes."""
     assert isinstance(sys.stdout, io.TextIOWrapper)
-    sys.stdout.reconfigure(encoding="utf-8")
+    errors = "strict" if sys.stdout.isatty() else "surrogateescape"
+    sys.stdout.reconfigure(encoding="utf-8", errors=errors)
     return sys.stdout
 
 
@@ -66,7 +67,7 @@ def _plain(number: int, text: str) -> str:
 
 
 def text_file(path: Path, header: str = "", to_text: Callable[[int, Any], str] = _plain) -> Target:
-    """A file of text in UTF-8.
+    """A file of text in UTF-8, where lone surrogates are bytes that are none.
 
     Args:
         path: the file.
@@ -75,7 +76,7 @@ def text_file(path: Path, header: str = "", to_text: Callable[[int, Any], str] =
     """
     return Target(
         path,
-        lambda number, sample: (to_text(number, sample).encode(),),
+        lambda number, sample: (to_text(number, sample).encode("utf-8", "surrogateescape"),),
         files=(path,),
         header=header.encode(),
     )
@@ -113,6 +114,46 @@ def numbered_files(
         return ()
 
     return Target(folder / "samples", write, folder=folder)
+
+
+def json_list_file(path: Path, to_json: Callable[[Any], str]) -> Target:
+    """A file that is a JSON list, put together when all of its items are on disk.
+
+    Args:
+        path: the file.
+        to_json: a sample as JSON, without a line break.
+    """
+    items = beside(path, ".items")
+
+    def finish() -> None:
+        temporary = beside(path, ".tmp")
+        with open(items, "rb") as file, open(temporary, "wb") as whole:
+            whole.write(b"[\n")
+            for block in read_blocks(file):
+                whole.write(block)
+            whole.write(b"\n]\n")
+        os.replace(temporary, path)
+
+    def to_text(number: int, sample: Any) -> str:
+        return (",\n" if number else "") + to_json(sample)
+
+    return text_file(items, "", to_text)._replace(path=path, is_scratch=True, finish=finish)
+
+
+def with_files_beside(whole: Target, files: Target, folder: Path) -> Target:
+    """A folder of one file of all samples, and a file of each beside it.
+
+    Args:
+        whole: the target of the one file.
+        files: of the others, one a sample.
+        folder: where both are.
+    """
+
+    def write(number: int, sample: Any) -> Sequence[bytes]:
+        files.write(number, sample)
+        return whole.write(number, sample)
+
+    return whole._replace(path=files.path, write=write, folder=folder)
 
 
 def array_file(

@@ -62,7 +62,8 @@ class EventsCodec(SequenceCodec):
         mark_columns: columns of marks, parted by commas.
         time_unit: unit of the times, a word for reports; dates are read in it.
         origin: "zero" or "first".
-        end_column: column of the time at which the observation of the row's sequence ended.
+        end_column: column of the time at which the observation of the row's sequence ended; empty
+          cells where that is not known.
         scale: median of all waits of the training split that are positive and not censored.
         marks: the marks of each column that occur there, sorted.
     """
@@ -98,7 +99,7 @@ class EventsCodec(SequenceCodec):
         Times are numbers, or dates in ISO 8601, which become the time since 1970 in `time_unit`.
         Rows of different sequences may be mixed; the times of each sequence must not decrease. With
         `end_column` a row without a time is no event: it stands for a sequence in which nothing
-        happened up to its end.
+        happened up to its end. With `origin` "first" the first event needs no marks.
         """
         sequence, time, end = (options[f"{n}_column"] for n in ("sequence", "time", "end"))
         marks = column_names(options["mark_columns"])
@@ -114,7 +115,7 @@ class EventsCodec(SequenceCodec):
             numbers={time: "time_column"} | ({end: "end_column"} if end else {}),
             texts=dict.fromkeys(marks, "mark_columns")
             | ({sequence: "sequence_column"} if sequence else {}),
-            may_be_empty=(time,) if end else (),
+            may_be_empty=(time, end) if end else (),
             dates=dict.fromkeys([time, end] if end else [time], options["time_unit"]),
         )
         if not sequence:
@@ -216,24 +217,36 @@ def _warn_of_first_waits(waits: Sequence[np.ndarray]) -> None:
         )
 
 
+def _cell(value: float) -> str:
+    return "an empty cell" if np.isnan(value) else f"{value:g}"
+
+
 def _history(table: Table, rows: Integer[np.ndarray, " G"], options: Options) -> History:
     """The events in some rows of a table, which are one sequence."""
     column, end_column = options["time_column"], options["end_column"]
     end = None
     if end_column:
         ends = table.numbers[end_column][rows]
-        end = float(ends[0])
-        if (ends != end).any():
-            row = rows[int((ends != end).argmax())]
+        differs = (ends != ends[0]) & ~(np.isnan(ends) & np.isnan(ends[0]))
+        if differs.any():
+            row = rows[int(differs.argmax())]
             raise InputError(
                 f"{table.where(row, end_column)}: expected one end in all rows of a sequence, "
-                f"{end:g}, got {table.numbers[end_column][row]:g}"
+                f"{_cell(ends[0])}, got {_cell(table.numbers[end_column][row])}"
             )
+        end = None if np.isnan(ends[0]) else float(ends[0])
     first_row = rows[0]
     rows = rows[~np.isnan(table.numbers[column][rows])]
     times = table.numbers[column][rows]
+    if end_column and end is None and not len(rows):
+        raise InputError(
+            f"{table.where(first_row, column)}: expected a time, or an end in column "
+            f"{end_column!r}, got two empty cells"
+        )
+    # A first event that is given needs no marks: nothing looks at them.
+    given = int(options["origin"] == "first")
     for mark_column in column_names(options["mark_columns"]):
-        table.check_not_empty(mark_column, rows)
+        table.check_not_empty(mark_column, rows[given:])
     late = np.diff(times) < 0
     if late.any():
         index = int(late.argmax())

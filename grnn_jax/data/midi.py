@@ -98,7 +98,8 @@ def read_midi_pieces(
     if earlier:
         per_frame = (file.ticks_per_beat or TICKS_PER_BEAT) / frames_per_beat
         notes = [note for track in file.tracks for note in _notes(track, counts, True)]
-        return [_roll(path, notes, lambda tick: round(tick / per_frame), None, counts)]
+        length = _written_length(file.tracks, frames_per_beat)
+        return [_roll(path, notes, lambda tick: round(tick / per_frame), length, counts)]
     frames_per_tick = frames_per_beat * _beats_per_tick(path, file)
     groups = [[track] for track in file.tracks] if file.type == 2 else [file.tracks]
     pieces = []

@@ -77,14 +77,25 @@ class SeriesCodec(SequenceCodec):
 
         A series of an .npz or .npy is an array [T, C], or [T] for a single channel; [N, T, C] is a
         stack of them, an object array holds one a series. Arrays named train, valid and test are
-        the splits; `NAME_lengths` says how long each series of a stack is.
+        the splits; `NAME_lengths` says how long each series of a stack is. A run on a table takes
+        as many channels as it has in the order of its columns.
         """
         names = column_names(options["value_columns"])
         if not is_array_file(path):
             return {"": _read_table(path, argument, options, names)}
         bad = BadRecords(options.get("skip_bad", False))
+        # Not in training: all channels of the run are named, those of arrays by their numbers.
+        in_order = "whole_table" in options and not any(name.isdecimal() for name in names)
+        if in_order:
+            logging.getLogger(__name__).info(
+                "%s: the channels are taken for the columns %s, in this order",
+                path,
+                ", ".join(map(repr, names)),
+            )
         series = {
-            split: convert_each(read, lambda array, name: _from_array(array, name, names), bad)
+            split: convert_each(
+                read, lambda array, name: _from_array(array, name, names, in_order), bad
+            )
             for split, read in read_array_sequences(path, 2).items()
         }
         bad.finish("series")
@@ -190,8 +201,11 @@ def _read_table(path: str, argument: str, options: Options, names: tuple[str, ..
     )
 
 
-def _from_array(array: np.ndarray, name: str, names: tuple[str, ...]) -> Series:
-    """A series of the channels that are named by their numbers."""
+def _from_array(array: np.ndarray, name: str, names: tuple[str, ...], in_order: bool) -> Series:
+    """A series of the channels that are named by their numbers.
+
+    With `in_order` names are those of columns: the array has as many channels, in their order.
+    """
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -199,6 +213,8 @@ def _from_array(array: np.ndarray, name: str, names: tuple[str, ...]) -> Series:
     size = array.shape[1]
     channels = tuple(str(index) for index in range(size))
     values = finite_numbers(array, name, tuple(f"channel {channel}" for channel in channels))
+    if in_order and len(names) == size:
+        return Series(values, names)
     for channel in names:
         if channel not in channels:
             raise InputError(

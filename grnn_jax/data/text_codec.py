@@ -4,6 +4,7 @@ import codecs
 import collections
 import dataclasses
 import functools
+import logging
 import re
 from collections.abc import Iterable
 from typing import ClassVar
@@ -25,6 +26,7 @@ from grnn_jax.errors import InputError
 UNKNOWN = "<unk>"
 # A word with inner apostrophes, a whitespace character, or any other one: nothing is lost.
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|\s|[^\w\s]")
+_WORD_OR_UNKNOWN = re.compile(f"{UNKNOWN}|{_WORD.pattern}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,13 @@ class ByteCodec(TextCodec):
         return self._text_ids(ids).astype(np.uint8).tobytes().decode("utf-8", errors="replace")
 
     def incremental_decoder(self) -> IncrementalDecoder:
-        utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        return self._decoder("replace")
+
+    def file_decoder(self) -> IncrementalDecoder:
+        return self._decoder("surrogateescape")
+
+    def _decoder(self, errors: str) -> IncrementalDecoder:
+        utf8 = codecs.getincrementaldecoder("utf-8")(errors)
         return IncrementalDecoder(
             lambda ids: utf8.decode(self._text_ids(ids).astype(np.uint8).tobytes()),
             lambda: utf8.decode(b"", final=True),
@@ -116,9 +124,16 @@ class WordCodec(TextCodec):
 
     Token 0 is `<unk>`, which stands for every token outside the vocabulary; the others follow by
     falling frequency, equal ones in the order of their code points.
+
+    Attributes:
+        vocabulary: the tokens from 1 on.
+        reads_unknown: whether `<unk>` in a text is token 0, as it is written, and as texts have it
+          whose rare words were replaced before. In runs of earlier versions, whose codec does not
+          say, it is three symbols.
     """
 
     vocabulary: tuple[str, ...] = ()
+    reads_unknown: bool = False
     name: ClassVar[str] = "words"
     options: ClassVar[tuple[str, ...]] = ("lowercase", "max_vocabulary")
     fits_train: ClassVar[bool] = True
@@ -130,13 +145,17 @@ class WordCodec(TextCodec):
         lowercase, size = options["lowercase"], options["max_vocabulary"]
         counts: collections.Counter[str] = collections.Counter()
         for piece in pieces:
-            counts.update(split_words(piece, lowercase))
+            counts.update(cls.split(piece.lower() if lowercase else piece))
+        if number := counts.pop(UNKNOWN, 0):
+            logging.getLogger(__name__).info(
+                "the training text has %d words %s, which stand for unknown ones", number, UNKNOWN
+            )
         ranked = sorted(counts, key=lambda token: (-counts[token], token))
-        return cls(with_end, lowercase, tuple(ranked[: size - 1]))
+        return cls(with_end, lowercase, tuple(ranked[: size - 1]), reads_unknown=True)
 
     @classmethod
     def split(cls, text: str) -> list[str]:
-        return split_words(text)
+        return _WORD_OR_UNKNOWN.findall(text)
 
     @property
     def num_symbols(self) -> int:
@@ -154,7 +173,8 @@ class WordCodec(TextCodec):
         self, text: str, source: str = "text", *, line: int = 1, column: int = 1
     ) -> Integer[np.ndarray, " T"]:
         del source, line, column
-        words, unknown = split_words(text, self.lowercase), self.unknown
+        split, unknown = self.split if self.reads_unknown else split_words, self.unknown
+        words = split(text.lower() if self.lowercase else text)
         return np.fromiter((self._index.get(w, unknown) for w in words), np.int32, len(words))
 
     def decode(self, ids: Ids) -> str:

@@ -162,6 +162,14 @@ class TextCodec(Codec):
         """Returns an object whose `decode(ids)` and `flush()` give the text piece by piece."""
         return IncrementalDecoder(self.decode, lambda: "")
 
+    def file_decoder(self) -> IncrementalDecoder:
+        """The decoder of text for a file, written with the error handler "surrogateescape".
+
+        What `incremental_decoder` shows for tokens that spell no text, as bytes that are no UTF-8,
+        would be read back as other tokens.
+        """
+        return self.incremental_decoder()
+
     def _text_ids(self, ids: Ids) -> Integer[np.ndarray, " N"]:
         array = np.asarray(ids, np.int64).reshape(-1)
         bad = (array < 0) | (array >= self.size)

@@ -44,7 +44,8 @@ class VoicesCodec(SequenceCodec):
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
         """Reads JSON: a list of tunes, or an object with lists train, valid and test of tunes.
 
-        A tune is a list of frames, a frame a list of MIDI pitches, one a voice, -1 for silence.
+        A tune is a list of frames, a frame a list of MIDI pitches, one a voice, -1 for silence. One
+        without frames is nothing but its end.
         """
         try:
             with open(path, encoding="utf-8") as file:
@@ -71,12 +72,17 @@ class VoicesCodec(SequenceCodec):
 
     @classmethod
     def fit(cls, train: Sequences, with_end: bool, options: Options) -> "VoicesCodec":
-        return cls(with_end, train.items[0].shape[1], **options)
+        num_voices = next((item.shape[1] for item in train.items if len(item)), None)
+        if num_voices is None:
+            raise InputError("data: the training tunes have no frames")
+        return cls(with_end, num_voices, **options)
 
     def empty(self) -> Events:
         return np.empty((0, self.num_voices), np.uint8)
 
     def encode(self, item: Any, name: str) -> Events:
+        if not len(item):
+            return self.empty()
         if item.shape[1] != self.num_voices:
             raise InputError(f"{name}: expected {self.num_voices} voices, got {item.shape[1]}")
         classes = np.where(item == REST, 0, item - self.lowest_pitch + 1)
@@ -99,6 +105,8 @@ def _tunes(path: str, split: str, tunes: Any, bad: BadRecords) -> Sequences:
 
 def _tune(tune: Any, name: str) -> Integer[np.ndarray, "T V"]:
     """The pitches of a tune."""
+    if tune == []:
+        return np.empty((0, 0), np.int64)
     try:
         array = np.asarray(tune)
     except (TypeError, ValueError):

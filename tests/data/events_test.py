@@ -309,3 +309,25 @@ def test_waits_that_32_bits_cannot_hold(tmp_path):
     rows = [(t, "x", "", "a", "") for t in (1e-300, 2e-300, 1)]
     with pytest.raises(InputError, match="'time': a wait of 1e-300 is too short for 32-bit num"):
         load(write_csv(tmp_path / "e.csv", rows))
+
+
+def test_an_end_that_is_not_known_is_an_empty_cell(tmp_path):
+    rows = [(1, "a", 0, "p", ""), (3, "b", 0, "p", ""), (2, "a", 0, "q", 5), (2, "a", 0, "r", "")]
+    corpus = load(write_csv(tmp_path / "e.csv", rows), options={"end_column": "end"}).train
+    assert corpus.offsets.tolist() == [0, 2, 4, 5]
+    assert corpus.events["wait"]["censored"].tolist() == [False, False, False, True, False]
+    for row, message in (
+        ((4, "b", 0, "p", 9), "line 3, .* one end in all rows of a sequence, an empty cell, got 9"),
+        (("", "", 0, "s", ""), "line 3, column 'time': expected a time, or an end in column 'end'"),
+    ):
+        path = write_csv(tmp_path / "f.csv", [rows[0], row])
+        with pytest.raises(InputError, match=message):
+            load(path, options={"end_column": "end"})
+
+
+def test_a_first_event_that_is_given_needs_no_mark(tmp_path):
+    path = write_csv(tmp_path / "e.csv", [(0, "", 0, "p", 9), (3, "b", 0, "p", 9)])
+    found = load(path, options={"origin": "first"}).train
+    assert found.events["wait"]["wait"].tolist() == [3]
+    with pytest.raises(InputError, match="line 2, column 'mark': expected a name"):
+        load(path)

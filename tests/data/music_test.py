@@ -175,6 +175,8 @@ def test_voices(tmp_path):
         ("[" * 100_000, "is not readable JSON"),
         ("[[[60, 61]], [[60, 130]]]", "tune 1, frame 0, voice 1: pitch 130 lies outside 21 .. 108"),
         ("[[[60, 61]], [[60, 61, 62]]]", "tune 1: expected 2 voices, got 3"),
+        ("[[[]]]", "tune 0, frame 0: expected whole MIDI pitches"),
+        ("[[], []]", "data: the training tunes have no frames"),
     ],
 )
 def test_wrong_voices(tmp_path, content, words):

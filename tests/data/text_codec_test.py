@@ -131,3 +131,25 @@ def test_bad_options_and_tokens():
         codec_from_dict({"codec": "chars", "symbols": "ab"})
     with pytest.raises(InputError, match=r"token 3 is outside 0 \.\. 1"):
         build_codec("chars", ["ab"]).decode([0, 3])
+
+
+def test_the_unknown_word_is_read_as_it_is_written():
+    codec = build_codec("words", ["b b a <unk> <unk> <unk>, unk"], max_vocabulary=5)
+    assert codec.vocabulary == (" ", "b", ",", "a")
+    ids = [2, 0, 0, 1, 4, 0]
+    assert codec.decode(ids) == "b<unk><unk> a<unk>"
+    assert codec.encode(codec.decode(ids)).tolist() == ids
+    # In runs of earlier versions, whose codec does not say, it is three symbols.
+    description = codec.to_dict()
+    del description["reads_unknown"]
+    earlier = codec_from_dict(description)
+    assert earlier.encode("b<unk>").tolist() == [2, 0, 0, 0]
+    assert build_codec("words", ["<UNK> a"], lowercase=True).vocabulary == (" ", "a")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=20), st.integers(0, 20))
+def test_bytes_for_a_file_are_those_bytes(raw, cut):
+    decoder = build_codec("bytes", [], end=True).file_decoder()
+    text = decoder.decode([*raw[:cut]]) + decoder.decode([*raw[cut:], 256]) + decoder.flush()
+    assert text.encode("utf-8", "surrogateescape") == raw

@@ -34,10 +34,21 @@ class Writer(NamedTuple):
 
 _TABLE = {".csv": tables.to_csv, ".parquet": tables.to_parquet}
 WRITERS = {
-    "pianoroll": Writer(music.to_folder, music.plot, "pianorolls.png"),
-    "voices": Writer(music.to_folder, music.plot, "pianorolls.png"),
-    "strokes": Writer(drawings.to_folder, drawings.plot, "drawings.png"),
-    "images": Writer(images.to_folder, images.plot, "images.png"),
+    "pianoroll": Writer(music.to_folder, music.plot, "pianorolls.png", {".npz": music.to_npz}),
+    "voices": Writer(
+        music.voices_to_folder, music.plot, "pianorolls.png", {".json": music.to_json}
+    ),
+    "strokes": Writer(
+        drawings.to_folder,
+        drawings.plot,
+        "drawings.png",
+        {
+            ".npz": drawings.to_npz,
+            ".json": drawings.to_json,
+            ".ndjson": drawings.to_json_lines,
+        },
+    ),
+    "images": Writer(images.to_folder, images.plot, "images.png", {".npz": images.to_npz}),
     "events": Writer(tables.to_folder, tables.plot, "events.png", _TABLE, ".csv"),
     "series": Writer(
         tables.to_folder, tables.plot, "series.png", {**_TABLE, ".npz": tables.to_npz}, ".csv"

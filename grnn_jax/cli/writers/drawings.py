@@ -1,11 +1,19 @@
-"""Drawings as SVG files."""
+"""Drawings as movements of the pen, and as SVG files."""
 
 from pathlib import Path
 
 import numpy as np
 
-from grnn_jax.cli.targets import Target, numbered_files
+from grnn_jax.cli.targets import (
+    Target,
+    array_file,
+    json_list_file,
+    numbered_files,
+    text_file,
+    with_files_beside,
+)
 from grnn_jax.cli.writers.pictures import plot_strokes
+from grnn_jax.cli.writers.tables import float32_text
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.strokes import END_OF_DRAWING, StrokesCodec
 
@@ -51,14 +59,50 @@ def to_svg(lines: list[np.ndarray]) -> str:
     )
 
 
+def movements(events: Events) -> np.ndarray:
+    """The rows (Δx, Δy, lifted) of a drawing up to its end, as in the stroke-3 format."""
+    pen = np.asarray(events["pen"])
+    ends = np.flatnonzero(pen == END_OF_DRAWING)
+    stop = ends[0] if len(ends) else len(pen)
+    offset = np.asarray(events["offset"], np.float32)[:stop]
+    return np.column_stack([offset, pen[:stop].astype(np.float32)])
+
+
+def _json(events: Events) -> str:
+    """The same as JSON."""
+    rows = (
+        f"[{float32_text(x)}, {float32_text(y)}, {lifted:.0f}]"
+        for x, y, lifted in movements(events).tolist()
+    )
+    return f"[{', '.join(rows)}]"
+
+
+def to_npz(codec: StrokesCodec, path: Path, num_samples: int) -> Target:
+    """Arrays samples [N, T, 3] of rows of stroke-3 and lengths [N]; zeros follow the end of one."""
+    del codec, num_samples
+    return array_file(path, np.float32, (None, 3), movements)
+
+
+def to_json(codec: StrokesCodec, path: Path, num_samples: int) -> Target:
+    """A list of drawings, each a list of rows [Δx, Δy, lifted]."""
+    del codec, num_samples
+    return json_list_file(path, _json)
+
+
+def to_json_lines(codec: StrokesCodec, path: Path, num_samples: int) -> Target:
+    """The drawings of `to_json`, a line each."""
+    del codec, num_samples
+    return text_file(path, "", lambda _, events: _json(events) + "\n")
+
+
 def to_folder(codec: StrokesCodec, folder: Path, num_samples: int) -> Target:
-    """An SVG file a sample."""
-    del codec
+    """SVG files to look at, and the file samples.npz, which is read back."""
 
     def write_one(path: Path, events: Events) -> None:
         path.write_text(to_svg(strokes(events)), encoding="utf-8")
 
-    return numbered_files(folder, "svg", num_samples, write_one)
+    files = numbered_files(folder, "svg", num_samples, write_one)
+    return with_files_beside(to_npz(codec, folder / "samples.npz", num_samples), files, folder)
 
 
 def plot(codec: StrokesCodec, samples: list[Events], data: list[Events], path: Path) -> Path:

@@ -42,16 +42,20 @@ def to_pixels(codec: ImagesCodec, image: np.ndarray) -> np.ndarray:
     return image.astype(pixel_type(codec))
 
 
-def to_folder(codec: ImagesCodec, folder: Path, num_samples: int) -> Target:
-    """The file samples.npz, which holds one array, samples [N, H, W]."""
+def to_npz(codec: ImagesCodec, path: Path, num_samples: int) -> Target:
+    """One array, samples [N, H, W]; pixels that were not drawn are zeros."""
     del num_samples
-    target = array_file(
-        folder / "samples.npz",
+    return array_file(
+        path,
         pixel_type(codec),
         (codec.height, codec.width),
         lambda events: to_pixels(codec, brightness(codec, events)),
     )
-    return target._replace(folder=folder)
+
+
+def to_folder(codec: ImagesCodec, folder: Path, num_samples: int) -> Target:
+    """The file samples.npz."""
+    return to_npz(codec, folder / "samples.npz", num_samples)._replace(folder=folder)
 
 
 def plot(codec: ImagesCodec, samples: list[Events], data: list[Events], path: Path) -> Path:

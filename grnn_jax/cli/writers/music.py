@@ -1,15 +1,22 @@
-"""Music as MIDI files and piano rolls."""
+"""Music as MIDI files, as arrays or JSON, and pictures of it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
-from grnn_jax.cli.targets import Target, numbered_files
+from grnn_jax.cli.targets import (
+    Target,
+    array_file,
+    json_list_file,
+    numbered_files,
+    with_files_beside,
+)
 from grnn_jax.cli.writers.pictures import plot_piano_rolls
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.midi import write_midi
 from grnn_jax.data.pianoroll import LOWEST_PITCH, NUM_KEYS, PianorollCodec
-from grnn_jax.data.voices import VoicesCodec
+from grnn_jax.data.voices import REST, VoicesCodec
 
 MusicCodec = PianorollCodec | VoicesCodec
 
@@ -34,6 +41,29 @@ def tracks(codec: MusicCodec, events: Events) -> list[np.ndarray]:
         roll[frames, keys[frames]] = 1
         rolls.append(roll)
     return rolls
+
+
+def to_npz(codec: PianorollCodec, path: Path, num_samples: int) -> Target:
+    """Rolls as arrays samples [N, T, 88] of bits and lengths [N]; zeros follow the end of one."""
+    del codec, num_samples
+    return array_file(path, np.uint8, (None, NUM_KEYS), np.asarray)
+
+
+def to_json(codec: VoicesCodec, path: Path, num_samples: int) -> Target:
+    """A list of tunes, each a list of frames, those lists of MIDI pitches; -1 for silence."""
+    del num_samples
+
+    def tune(events: Events) -> str:
+        classes = np.asarray(events, np.int64)
+        return json.dumps(np.where(classes, classes - 1 + codec.lowest_pitch, REST).tolist())
+
+    return json_list_file(path, tune)
+
+
+def voices_to_folder(codec: VoicesCodec, folder: Path, num_samples: int) -> Target:
+    """MIDI files to listen to, and the file samples.json, which is read back."""
+    files = to_folder(codec, folder, num_samples)
+    return with_files_beside(to_json(codec, folder / "samples.json", num_samples), files, folder)
 
 
 def to_folder(codec: MusicCodec, folder: Path, num_samples: int) -> Target:

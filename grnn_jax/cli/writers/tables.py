@@ -12,6 +12,7 @@ from grnn_jax.cli.targets import Target, array_file, parquet_file, text_file
 from grnn_jax.cli.writers.pictures import plot_fans, plot_rasters
 from grnn_jax.data.corpus import Events, map_events
 from grnn_jax.data.events import EventsCodec
+from grnn_jax.data.number_columns import LARGEST
 from grnn_jax.data.series import SeriesCodec
 from grnn_jax.data.tables import column_names
 
@@ -25,24 +26,65 @@ def _events(events: Events) -> tuple[np.ndarray, Events]:
     return np.cumsum(events["wait"]["wait"], dtype=np.float64), events
 
 
-def events_until(events: Events, time: float) -> tuple[Events, bool]:
-    """The events of a sample that happened up to a time, and whether the sample goes so far."""
+def events_until(events: Events, time: float, *, with_rest: bool = False) -> tuple[Events, bool]:
+    """The events of a sample that happened up to a time, and whether the sample goes so far.
+
+    Args:
+        events: the sample.
+        time: where it is to end.
+        with_rest: whether the wait in which nothing happened up to then is its last event.
+    """
     times = np.cumsum(np.asarray(events["wait"]["wait"], np.float64))
     kept = int((times <= time).sum())
-    return map_events(lambda leaf: np.asarray(leaf)[:kept], events), kept < len(times)
+    reaches = kept < len(times)
+    # The next event becomes the wait for it, as far as it is seen.
+    part = map_events(lambda leaf: np.array(leaf[: kept + (with_rest and reaches)]), events)
+    if with_rest and reaches:
+        part["wait"]["wait"][kept] = time - (times[kept - 1] if kept else 0)
+        part["wait"]["censored"][kept] = True
+    return part, reaches
+
+
+def float32_text(value: float) -> str:
+    """Text that gives a number of 32 bits back.
+
+    >>> float32_text(float(np.float32(0.1))), float32_text(float(np.finfo(np.float32).max))
+    ('0.100000001', '3.4028234663852886e+38')
+    """
+    text = f"{value:.9g}"  # So many digits suffice, but the largest number is rounded to infinity.
+    return text if abs(float(text)) <= LARGEST else repr(float(value))
+
+
+def _float64_text(value: float) -> str:
+    """The shortest text that gives a number of 64 bits back."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _rows(codec: TableCodec, events: Events) -> Iterator[list[str]]:
-    """The cells of a sample, without its name; nine digits give a float32 back."""
+    """The cells of a sample, without its name."""
     if isinstance(codec, SeriesCodec):
-        for step in np.asarray(events):
-            yield [f"{value:.9g}" for value in step]
+        for step in np.asarray(events).tolist():
+            yield [float32_text(value) for value in step]
         return
+    waits = events["wait"]["wait"]
+    is_seen = bool(np.asarray(events["wait"]["censored"])[-1:].any())
+    end = [_float64_text(np.sum(waits, dtype=np.float64)) if is_seen else ""] * bool(
+        codec.end_column
+    )
     times, events = _events(events)
     columns = column_names(codec.mark_columns)
+    no_marks = [""] * len(columns)
+    if codec.origin == "first":
+        yield ["0", *no_marks, *end]  # The event from which the others are counted.
+    elif is_seen and end and not len(times):
+        yield ["", *no_marks, *end]
     for row, time in enumerate(times):
-        marks = zip(columns, codec.marks, strict=True)
-        yield [f"{time:.9g}", *(names[int(events[column][row])] for column, names in marks)]
+        pairs = zip(columns, codec.marks, strict=True)
+        yield [
+            _float64_text(time),
+            *(names[int(events[column][row])] for column, names in pairs),
+            *end,
+        ]
 
 
 def _is_named(codec: TableCodec, num_samples: int) -> bool:
@@ -57,13 +99,23 @@ def _columns(codec: TableCodec, num_samples: int) -> list[tuple[str, str]]:
     if isinstance(codec, SeriesCodec):
         return columns + [(name, "float32") for name in codec.channels]
     marks = [(name, "string") for name in column_names(codec.mark_columns)]
-    return [*columns, (codec.time_column, "float64"), *marks]
+    ends = [(codec.end_column, "float64")] * bool(codec.end_column)
+    return [*columns, (codec.time_column, "float64"), *marks, *ends]
 
 
-def _csv(rows: Iterable[Iterable[object]]) -> str:
+def csv_row(cells: Iterable[object], delimiter: str = ",") -> str:
+    r"""A row of CSV that ends in \n; cells with either character of a line end are quoted.
+
+    >>> csv_row([1, "a,b", "c\r"])
+    '1,"a,b","c\r"\n'
+
+    Args:
+        cells: its cells.
+        delimiter: what parts them.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _lines(codec: TableCodec, num_samples: int) -> tuple[str, Callable[[int, Events], str]]:
@@ -71,9 +123,10 @@ def _lines(codec: TableCodec, num_samples: int) -> tuple[str, Callable[[int, Eve
     is_named = _is_named(codec, num_samples)
 
     def to_text(number: int, events: Events) -> str:
-        return _csv([number, *row] if is_named else row for row in _rows(codec, events))
+        rows = ([number, *row] if is_named else row for row in _rows(codec, events))
+        return "".join(map(csv_row, rows))
 
-    return _csv([[name for name, _ in _columns(codec, num_samples)]]), to_text
+    return csv_row(name for name, _ in _columns(codec, num_samples)), to_text
 
 
 def to_csv(codec: TableCodec, path: Path, num_samples: int) -> Target:
@@ -86,7 +139,9 @@ def to_csv(codec: TableCodec, path: Path, num_samples: int) -> Target:
             have no such column.
 
     Returns:
-        Where samples go. Times of events count from the origin of their sequence, which is 0.
+        Where samples go. Times of events count from the origin of their sequence, which is 0; where
+        that is its first event, this is a row without marks. The end of observation is empty where
+        a sample has none, as one has that was drawn up to a time.
     """
     return text_file(path, *_lines(codec, num_samples))
 
