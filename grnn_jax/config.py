@@ -80,6 +80,7 @@ class Config:
     column: str = _setting("", "Column (key, number from 1) with the sequences, where format=lines reads a .csv, .tsv, .smi, .jsonl or .parquet file.", "data")
     as_is: bool = _setting(False, "Read a file as its format says, where its name or its first lines show it to be something else.", "data", may_change=True)
     skip_bad: bool = _setting(False, "Leave out, with a count, what cannot be used of the data (files, sequences), instead of refusing them all.", "data")
+    max_file_gib: float = _setting(4.0, "GiB that a compressed data file may expand to; a greater value reads larger ones.", "data", minimum=0.001, may_change=True)
     valid_data: str = _setting("", "Validation data, a file; empty to split it off the training data.", "data")
     test_data: str = _setting("", "Test data, a file; empty to split it off the training data.", "data")
     valid_fraction: float = _setting(0.05, "Part of the data held out for validation where no file is given.", "data", minimum=0.0, maximum=1.0)

@@ -27,7 +27,7 @@ from grnn_jax.sharding import (
     shard_batch,
 )
 from grnn_jax.training import make_eval_step
-from grnn_jax.workdir import Run, load_run, load_run_data, read_otherwise
+from grnn_jax.workdir import Run, file_settings, load_run, load_run_data, read_otherwise
 
 Evaluate = Callable[..., dict[str, Any] | None]
 
@@ -88,6 +88,8 @@ def evaluate(
     data: str = "",
     column: str = "",
     as_is: bool = False,
+    skip_bad: bool = False,
+    max_file_gib: float = 0.0,
     split: str = "valid",
     checkpoint: str = "best",
     eval_batch_size: int = 0,
@@ -101,6 +103,8 @@ def evaluate(
         data: a file to score whole, in the format of the run; empty to score a split of its data.
         column: the column of that file with the sequences; empty: as the run.
         as_is: whether that file is read as the format says, whatever it looks like.
+        skip_bad: whether what cannot be used of that file is left out, with a warning.
+        max_file_gib: the GiB that that file may expand to, if it is compressed; 0: as the run.
         split: "train", "valid" or "test".
         checkpoint: "best" or "latest".
         eval_batch_size: sequences in a batch; 0 for that of the run.
@@ -127,7 +131,14 @@ def evaluate(
         raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if eval_batch_size < 0:
         raise InputError(f"eval_batch_size must be at least 0, got {eval_batch_size}")
-    run = read_otherwise(load_run(workdir, checkpoint), data, column=column, as_is=as_is)
+    run = read_otherwise(
+        load_run(workdir, checkpoint),
+        data,
+        column=column,
+        as_is=as_is,
+        skip_bad=skip_bad,
+        max_file_gib=max_file_gib,
+    )
     config = run.config
     if eval_batch_size:
         config = dataclasses.replace(config, eval_batch_size=eval_batch_size)
@@ -161,9 +172,7 @@ def load_corpus(run: Run, workdir: Path, data: str, split: str, cache: str) -> C
             run.config.format,
             run.codec,
             cache,
-            column=run.config.column,
-            as_is=run.config.as_is,
-            skip_bad=run.config.skip_bad,
+            **file_settings(run.config),
         )
     corpus = getattr(load_run_data(run.config, workdir, run.codec), split)
     if corpus is None:

@@ -189,8 +189,7 @@ def run() -> None:
     run = read_otherwise(
         load_run(FLAGS.workdir, FLAGS.checkpoint),
         FLAGS.data,
-        column=FLAGS.column,
-        as_is=FLAGS.as_is,
+        **flags.reading(),
     )
     mesh, config = make_mesh(), run.config
     if FLAGS.eval_batch_size:

@@ -65,8 +65,7 @@ def run() -> None:
     values = evaluation.evaluate(
         FLAGS.workdir,
         data=os.path.expanduser(FLAGS.data),
-        column=FLAGS.column,
-        as_is=FLAGS.as_is,
+        **flags.reading(),
         split=FLAGS.split,
         checkpoint=FLAGS.checkpoint,
         eval_batch_size=FLAGS.eval_batch_size,

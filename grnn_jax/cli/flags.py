@@ -112,6 +112,18 @@ def define_reading() -> None:
     """Defines the flags that say how --data is read, where other than the data of the run."""
     define("string", "column", "", "Column of --data with the sequences; empty: as the run.")
     define("boolean", "as_is", False, "Read --data as the format says, whatever it looks like.")
+    define("boolean", "skip_bad", False, "Leave out, with a count, what cannot be used of --data.")
+    define(
+        "float",
+        "max_file_gib",
+        0.0,
+        "GiB that --data may expand to, where it is compressed; 0: as the run.",
+    )
+
+
+def reading() -> dict[str, Any]:
+    """How --data is read, as the flags of `define_reading` say."""
+    return {name: value(name) for name in ("column", "as_is", "skip_bad", "max_file_gib")}
 
 
 def define(

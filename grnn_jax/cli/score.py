@@ -31,7 +31,7 @@ from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits
 from grnn_jax.scoring import RANKS, SequenceScores, compare, records, score_file, summary
 from grnn_jax.scoring.files import ScoredFile
-from grnn_jax.workdir import Run, load_run, read_otherwise
+from grnn_jax.workdir import Run, file_settings, load_run, read_otherwise
 
 FLAGS = flags.FLAGS
 
@@ -68,9 +68,7 @@ def score(run: Run, folder: str, hidden: str | None = None) -> ScoredFile:
         config.format,
         run.codec,
         folder,
-        column=config.column,
-        as_is=config.as_is,
-        skip_bad=config.skip_bad,
+        **file_settings(config),
     ).num_events
     with contextlib.closing(Countdown(total, "events")) as countdown:
         return score_file(
@@ -112,7 +110,7 @@ def plot(scored: ScoredFile, other: ScoredFile | None, scores: SequenceScores) -
 def run() -> None:
     """Scores as the flags say."""
     check_flags()
-    reading = {"column": FLAGS.column, "as_is": FLAGS.as_is}
+    reading = flags.reading()
     run = read_otherwise(load_run(FLAGS.workdir, FLAGS.checkpoint), FLAGS.data, **reading)
     other_run = None
     if FLAGS.other_workdir:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import pathlib
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from grnn_jax.data.object_arrays import NotAnArrayError, parse_object_array
 from grnn_jax.errors import InputError
 
 _MOST_HEADER_BYTES = 1 << 16
+_BYTES_OF_NUMBER = 8
 _PART_BYTES = 1 << 20
 
 
@@ -122,21 +124,29 @@ def _readable(path: str) -> Iterator[None]:
         raise InputError(f"{path} is not a valid .npz or .npy file: {error}") from error
 
 
-def load_mat(path: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def load_mat(
+    path: str, names: tuple[str, ...], max_gib: float = MAX_FILE_GIB
+) -> dict[str, np.ndarray]:
     """Reads variables of a MATLAB file; cells become object arrays.
 
     Args:
         path: the file.
         names: of the variables.
+        max_gib: the GiB that they may take.
 
     Returns:
         The variables by name.
 
     Raises:
-        InputError: the file is not a MATLAB file, or lacks one of the names.
+        InputError: the file is not a MATLAB file, lacks one of the names, or declares more.
     """
     try:
-        values = scipy.io.loadmat(path)
+        shapes = [shape for name, shape, _ in scipy.io.whosmat(path) if name in names]
+        sizes = [math.prod(int(n) for n in shape) for shape in shapes]
+        check_expanded(path, _BYTES_OF_NUMBER * sum(sizes), max_gib)
+        values = scipy.io.loadmat(path, variable_names=names)
+    except InputError:
+        raise
     except Exception as error:  # scipy raises many kinds for a broken file.
         raise InputError(f"{path} is not a readable MATLAB file: {error}") from error
     for name in names:

@@ -19,7 +19,7 @@ class BadRecords:
     def __init__(self, skip: bool):
         self._skip = skip
         self._errors: list[InputError] = []
-        self._total = 0
+        self._num_errors = self._total = 0
 
     @contextlib.contextmanager
     def record(self) -> Iterator[None]:
@@ -28,6 +28,15 @@ class BadRecords:
         try:
             yield
         except InputError as error:
+            self._note(error)
+
+    def add(self, error: InputError) -> None:
+        """Counts a bad record where records that are good are not counted."""
+        self._note(error)
+
+    def _note(self, error: InputError) -> None:
+        self._num_errors += 1
+        if len(self._errors) < _MOST_SHOWN:
             self._errors.append(error)
 
     def finish(self, what: str) -> None:
@@ -36,19 +45,22 @@ class BadRecords:
         Args:
             what: what the records are called.
         """
-        errors, total = self._errors, self._total
-        if not errors:
+        count = self._num_errors
+        if not count:
             return
-        if len(errors) == 1 and not self._skip:
-            raise errors[0]
-        shown = "".join(f"\n  {error}" for error in errors[:_MOST_SHOWN])
-        if len(errors) > _MOST_SHOWN:
-            shown += f"\n  and {len(errors) - _MOST_SHOWN} more"
+        if count == 1 and not self._skip:
+            raise self._errors[0]
+        shown = "".join(f"\n  {error}" for error in self._errors)
+        if count > _MOST_SHOWN:
+            shown += f"\n  and {count - _MOST_SHOWN} more"
+        counted = f"{count} of {self._total} {what}" if self._total else f"{count} {what}"
         if not self._skip:
-            raise InputError(
-                f"{len(errors)} of {total} {what} cannot be used; skip_bad=true leaves them out:"
-                + shown
-            )
-        logging.getLogger(__name__).warning(
-            "skipped %d of %d %s, which cannot be used:%s", len(errors), total, what, shown
-        )
+            raise InputError(f"{counted} cannot be used; skip_bad=true leaves them out:{shown}")
+        logging.getLogger(__name__).warning("skipped %s, which cannot be used:%s", counted, shown)
+
+
+def report(error: InputError, bad: BadRecords | None) -> None:
+    """Adds a bad record to those of a file, or raises it where nothing collects them."""
+    if bad is None:
+        raise error
+    bad.add(error)

@@ -1,14 +1,18 @@
 """One column of a file of any size, as text with one value a line, and the records of FASTA so."""
 
 import csv
+import functools
 import gzip
 import io
 import json
+import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from grnn_jax.data.bad_records import BadRecords, report
+from grnn_jax.data.declared import MAX_FILE_GIB, open_expanded
 from grnn_jax.data.file_kinds import kind_of
 from grnn_jax.errors import InputError
 
@@ -17,7 +21,12 @@ MAX_FIELD = 1 << 24
 """Most characters of a value; a forgotten quote is not searched for beyond."""
 
 
-def column_text(chunks: Iterable[str], path: str | os.PathLike[str], column: str) -> Iterator[str]:
+def column_text(
+    chunks: Iterable[str],
+    path: str | os.PathLike[str],
+    column: str,
+    bad: BadRecords | None = None,
+) -> Iterator[str]:
     """The values of one column as text: line i is the value whose row ends on line i.
 
     The name of the file says how: .csv, .tsv (cells parted by tabs, quoted as in CSV), .smi (cells
@@ -26,8 +35,9 @@ def column_text(chunks: Iterable[str], path: str | os.PathLike[str], column: str
     Args:
         chunks: the contents of the file, cut anywhere.
         path: the file.
-        column: name of the column, as in the first row; for .smi also its number from 1; for .jsonl
-            the key.
+        column: name of the column, as in the first row, or its number from 1, where the first row
+            has no such name and is a sequence like the others; for .jsonl the key.
+        bad: is told which rows cannot be used, and are empty; without it they are errors.
 
     Yields:
         Text, many rows at a time; a line without a row's end is empty.
@@ -38,51 +48,92 @@ def column_text(chunks: Iterable[str], path: str | os.PathLike[str], column: str
     kind = kind_of(path)
     if kind in ("smi", "jsonl"):
         values = _smiles_column if kind == "smi" else _json_values
-        return _in_parts(values(_lines_with_ends(chunks), path, column))
-    return _csv_column(chunks, path, column, "\t" if kind == "tsv" else ",")
+        return _in_parts(values(_lines_with_ends(chunks), path, column, bad))
+    return _csv_column(chunks, path, column, "\t" if kind == "tsv" else ",", bad)
 
 
 def _csv_column(
-    chunks: Iterable[str], path: str | os.PathLike[str], column: str, delimiter: str
+    chunks: Iterable[str],
+    path: str | os.PathLike[str],
+    column: str,
+    delimiter: str,
+    bad: BadRecords | None,
 ) -> Iterator[str]:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     rows = csv.reader(_lines_with_ends(chunks), delimiter=delimiter, strict=True)
-    index, num_fields, done = -1, 0, 0
+    index, num_cells, done = -1, 0, 0
     text: list[str] = []
-    try:
-        for row in rows:
-            line = rows.line_num
-            if not row:
-                continue
-            text.append("\n" * (line - 1 - done))
-            done = line
-            if index < 0:
-                if row.count(column) != 1:
-                    number = "two columns" if column in row else "no column"
-                    raise InputError(
-                        f"{path} has {number} {column!r}; its columns are "
-                        f"{', '.join(map(repr, row))}"
-                    )
-                index, num_fields = row.index(column), len(row)
+    while True:
+        before = rows.line_num
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            wrong = InputError(f"{path}, line {rows.line_num}: not valid CSV: {error}")
+            # A quote that is never closed takes all rows after it.
+            report(wrong, bad if rows.line_num == before + 1 else None)
+            continue
+        if row is None:
+            break
+        if not row:
+            continue
+        line = rows.line_num
+        text.append("\n" * (line - 1 - done))
+        done = line
+        if index < 0:
+            num_cells = len(row)
+            index, is_names = _index_of(column, row, path)
+            if is_names:
                 text.append("\n")
                 continue
-            if len(row) != num_fields:
-                raise InputError(
-                    f"{path}, line {line}: expected {num_fields} cells as in the header, "
-                    f"got {len(row)}"
-                )
-            if "\n" in row[index]:
-                raise InputError(
-                    f"{path}, line {line}, column {column!r}: expected one line of text, got a "
-                    "cell with a line break"
-                )
-            text.append(row[index] + "\n")
-            if len(text) > ROWS_PER_CHUNK:
-                yield "".join(text)
-                text = []
-    except csv.Error as error:
-        raise InputError(f"{path}, line {rows.line_num}: not valid CSV: {error}") from error
+        try:
+            text.append(_cell(row, index, num_cells, f"{path}, line {line}", column) + "\n")
+        except InputError as error:
+            report(error, bad)
+            text.append("\n")
+        if len(text) > ROWS_PER_CHUNK:
+            yield "".join(text)
+            text = []
     yield "".join(text)
+
+
+def _index_of(column: str, row: list[str], path: str | os.PathLike[str]) -> tuple[int, bool]:
+    """Where a column stands in the first row, and whether that holds names."""
+    if row.count(column) == 1:
+        return row.index(column), True
+    if column.isdecimal() and column not in row:
+        if not 1 <= int(column) <= len(row):
+            raise InputError(
+                f"{path} has no column {column!r}: they are numbered from 1 where the first row "
+                f"has no such name, and it has {len(row)} cells"
+            )
+        _say_without_names(os.fspath(path), column, row[int(column) - 1])
+        return int(column) - 1, False
+    number = "two columns" if column in row else "no column"
+    raise InputError(
+        f"{path} has {number} {column!r}; its columns are {', '.join(map(repr, row))}, or by "
+        "number, from 1, if these are no names"
+    )
+
+
+@functools.lru_cache  # Once, though files are read in several passes.
+def _say_without_names(path: str, column: str, cell: str) -> None:
+    logging.getLogger(__name__).info(
+        "%s: column=%s is a number, so the first row holds no names: its cell %.80r is a sequence",
+        path,
+        column,
+        cell,
+    )
+
+
+def _cell(row: list[str], index: int, num_cells: int, where: str, column: str) -> str:
+    """A cell that is a line of text, of a row that is as long as the first one."""
+    if len(row) != num_cells:
+        raise InputError(f"{where}: expected {num_cells} cells as in the header, got {len(row)}")
+    if "\n" in row[index]:
+        raise InputError(
+            f"{where}, column {column!r}: expected one line of text, got a cell with a line break"
+        )
+    return row[index]
 
 
 def _lines_with_ends(chunks: Iterable[str]) -> Iterator[str]:
@@ -107,7 +158,10 @@ def _in_parts(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _smiles_column(
-    lines: Iterable[str], path: str | os.PathLike[str], column: str
+    lines: Iterable[str],
+    path: str | os.PathLike[str],
+    column: str,
+    bad: BadRecords | None,
 ) -> Iterator[str]:
     """Cells parted by blanks, of which the first line may be the names."""
     index = -1
@@ -133,31 +187,39 @@ def _smiles_column(
                 yield ""
                 continue
         if index >= len(cells):
-            raise InputError(
+            wrong = InputError(
                 f"{path}, line {number}: expected at least {index + 1} cells, parted by blanks, "
                 f"got {len(cells)}"
             )
+            report(wrong, bad)
+            yield ""
+            continue
         yield cells[index]
 
 
-def _json_values(lines: Iterable[str], path: str | os.PathLike[str], key: str) -> Iterator[str]:
+def _json_values(
+    lines: Iterable[str], path: str | os.PathLike[str], key: str, bad: BadRecords | None
+) -> Iterator[str]:
     """The values of one key of JSON objects, one a line."""
     for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        if not line.strip():
-            yield ""
-            continue
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{where}: expected a JSON object, got {line.strip()!r:.80}")
-        if key not in values:
-            raise InputError(
-                f"{where}: no key {key!r}; its keys are {', '.join(map(repr, values))}"
-            )
-        yield _one_line(values[key], f"{where}, key {key!r}")
+            yield _json_value(line, key, f"{path}, line {number}") if line.strip() else ""
+        except InputError as error:
+            report(error, bad)
+            yield ""
+
+
+def _json_value(line: str, key: str, where: str) -> str:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected a JSON object, got {line.strip()!r:.80}")
+    if key not in values:
+        keys = ", ".join(map(repr, values))
+        raise InputError(f"{where}: no key {key!r}; its keys are {keys:.300}")
+    return _one_line(values[key], f"{where}, key {key!r}")
 
 
 def _one_line(value: Any, where: str) -> str:
@@ -177,12 +239,19 @@ def _one_line(value: Any, where: str) -> str:
     return value
 
 
-def parquet_column_text(path: str | os.PathLike[str], column: str) -> Iterator[str]:
+def parquet_column_text(
+    path: str | os.PathLike[str],
+    column: str,
+    bad: BadRecords | None = None,
+    max_gib: float = MAX_FILE_GIB,
+) -> Iterator[str]:
     """The values of one column of a Parquet file as text: line i is row i.
 
     Args:
         path: the file; one that is gzipped is held in memory.
         column: name of the column.
+        bad: is told which rows cannot be used, and are empty; without it they are errors.
+        max_gib: the GiB that a gzipped file may expand to.
 
     Yields:
         Text, many rows at a time.
@@ -199,7 +268,7 @@ def parquet_column_text(path: str | os.PathLike[str], column: str) -> Iterator[s
     try:
         source: Any = os.fspath(path)
         if source.lower().endswith(".gz"):
-            with gzip.open(source) as packed:
+            with open_expanded(source, max_gib) as packed:
                 source = io.BytesIO(packed.read())
         file = parquet.ParquetFile(source)
         names = file.schema_arrow.names
@@ -212,7 +281,12 @@ def parquet_column_text(path: str | os.PathLike[str], column: str) -> Iterator[s
             lines = []
             for value in batch.column(0).to_pylist():
                 row += 1
-                lines.append(_one_line(value, f"{path}, row {row}, column {column!r}") + "\n")
+                try:
+                    text = _one_line(value, f"{path}, row {row}, column {column!r}")
+                except InputError as error:
+                    report(error, bad)
+                    text = ""
+                lines.append(text + "\n")
             yield "".join(lines)
     except pyarrow.ArrowException as error:
         raise InputError(f"{path} is not a readable Parquet file: {error}") from error
@@ -222,7 +296,9 @@ def parquet_column_text(path: str | os.PathLike[str], column: str) -> Iterator[s
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def fasta_text(chunks: Iterable[str], path: str | os.PathLike[str]) -> Iterator[str]:
+def fasta_text(
+    chunks: Iterable[str], path: str | os.PathLike[str], bad: BadRecords | None = None
+) -> Iterator[str]:
     """The sequences of FASTA as text: each stands on the last line of its record, joined.
 
     A record is a line >NAME and the lines of its sequence; lines that begin with ; are comments.
@@ -230,6 +306,7 @@ def fasta_text(chunks: Iterable[str], path: str | os.PathLike[str]) -> Iterator[
     Args:
         chunks: the contents of the file, cut anywhere.
         path: the file, for messages.
+        bad: is told which records have no sequence; without it they are errors.
 
     Yields:
         Text, many records at a time.
@@ -237,17 +314,20 @@ def fasta_text(chunks: Iterable[str], path: str | os.PathLike[str]) -> Iterator[
     Raises:
         InputError: names the line before the first record, or the record without a sequence.
     """
-    return _in_parts(_fasta_lines(_lines_with_ends(chunks), path))
+    return _in_parts(_fasta_lines(_lines_with_ends(chunks), path, bad))
 
 
-def _fasta_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> Iterator[str]:
+def _fasta_lines(
+    lines: Iterable[str], path: str | os.PathLike[str], bad: BadRecords | None
+) -> Iterator[str]:
     header, start, pending = "", 0, 0
     parts: list[str] = []
 
     def record() -> Iterator[str]:
         """The lines since the last residues of the record before."""
         if header and not parts:
-            raise InputError(f"{path}, line {start}: the record {header!r:.80} has no sequence")
+            wrong = InputError(f"{path}, line {start}: the record {header!r:.80} has no sequence")
+            report(wrong, bad)
         yield from [""] * (pending - 1)
         if pending:
             yield "".join(parts)

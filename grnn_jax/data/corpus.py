@@ -1,9 +1,7 @@
 """Sequences of events, and the text files of any size that they may come from."""
 
-import codecs
 import dataclasses
 import gzip
-import io
 import itertools
 import os
 import zlib
@@ -13,7 +11,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Integer
 
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.column import column_text, fasta_text, parquet_column_text
+from grnn_jax.data.declared import MAX_FILE_GIB, open_expanded
+from grnn_jax.data.decoding import decoded
 from grnn_jax.data.file_kinds import (
     COLUMN_FILES,
     COLUMN_KINDS,
@@ -24,9 +25,6 @@ from grnn_jax.data.file_kinds import (
 )
 from grnn_jax.data.text_codec import TextCodec, complete_pieces
 from grnn_jax.errors import InputError
-
-CHUNK_BYTES = 1 << 22
-_GZIP_MAGIC = b"\x1f\x8b"
 
 Events = Any
 """An array with a leading axis of events, or a (nested) dict of such arrays."""
@@ -138,8 +136,10 @@ def file_identity(path: str | os.PathLike[str]) -> list[Any]:
 class TextSource(Protocol):
     """Where text comes from: documents, each a stream of chunks that need not fit in memory."""
 
-    def documents(self, errors: str = "strict") -> Iterator[tuple[str, Iterator[str]]]:
-        """Yields each document's name and its text in chunks."""
+    def documents(
+        self, errors: str = "strict", bad: BadRecords | None = None
+    ) -> Iterator[tuple[str, Iterator[str]]]:
+        """Yields each document's name and its text in chunks; bad lines are told and empty."""
 
     def fingerprint(self) -> Any:
         """JSON that changes whenever the text does."""
@@ -159,6 +159,7 @@ class FileSource:
           what does not hold lines is refused.
         as_is: whether nothing is refused for what its name or its first lines show it to be, and
           nothing but the lines of FASTA is read.
+        max_gib: the GiB that the file may expand to, if it is compressed.
     """
 
     path: str | os.PathLike[str]
@@ -166,17 +167,21 @@ class FileSource:
     column: str = ""
     by_line: bool = False
     as_is: bool = True
+    max_gib: float = MAX_FILE_GIB
 
-    def documents(self, errors: str = "strict") -> Iterator[tuple[str, Iterator[str]]]:
+    def documents(
+        self, errors: str = "strict", bad: BadRecords | None = None
+    ) -> Iterator[tuple[str, Iterator[str]]]:
         self._check()
         if self.column and kind_of(self.path) == "parquet":
-            chunks = parquet_column_text(self.path, self.column)
+            chunks = parquet_column_text(self.path, self.column, bad, self.max_gib)
         elif self.column:
-            chunks = column_text(self._chunks(errors), self.path, self.column)
+            chunks = column_text(self._chunks(errors, bad), self.path, self.column, bad)
         elif self._is_fasta:
-            chunks = fasta_text(self._chunks(errors), self.path)
+            # A line that is no UTF-8 is a part of a record, not one of them.
+            chunks = fasta_text(self._chunks(errors, None), self.path, bad)
         else:
-            chunks = self._checked(self._chunks(errors), errors)
+            chunks = self._checked(self._chunks(errors, bad), errors)
         name = f"{self.path}, text of {self.column!r}" if self.column else str(self.path)
         yield name, chunks
 
@@ -219,14 +224,12 @@ class FileSource:
         if not os.path.exists(self.path):
             raise InputError(f"{self.argument}: there is no file {self.path}")
 
-    def _chunks(self, errors: str) -> Iterator[str]:
+    def _chunks(self, errors: str, bad: BadRecords | None) -> Iterator[str]:
         self._check()
         empty = True
         try:
-            with open(self.path, "rb") as file:
-                compressed = file.read(2) == _GZIP_MAGIC
-            with gzip.open(self.path) if compressed else open(self.path, "rb") as file:
-                for text in self._decoded(file, errors):
+            with open_expanded(self.path, self.max_gib) as file:
+                for text in decoded(file, self.path, errors, bad):
                     empty = False
                     yield text
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -236,48 +239,27 @@ class FileSource:
         if empty:
             raise InputError(f"{self.argument}: {self.path} is empty, expected text")
 
-    def _decoded(self, file: io.BufferedIOBase, errors: str) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8")(errors)
-        consumed, line, start = 0, 1, True
-        while True:
-            data = file.read(CHUNK_BYTES)
-            try:
-                text = decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                # The decoder looked at bytes kept from the chunk before, followed by this one.
-                offset = consumed + len(data) - len(error.object) + error.start
-                line += error.object.count(b"\n", 0, error.start)
-                raise InputError(
-                    f"{self.path}, line {line}, byte offset {offset}: byte "
-                    f"0x{error.object[error.start]:02x} is not valid UTF-8 ({error.reason}); "
-                    "convert the file to UTF-8 or use codec bytes"
-                ) from error
-            consumed += len(data)
-            line += text.count("\n")
-            if start and errors == "strict":
-                text = text.removeprefix("\ufeff")
-            start = start and not text
-            if text:
-                yield text
-            if not data:
-                return
 
-
-def text_pieces(source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
+def text_pieces(
+    source: TextSource, codec: type[TextCodec], bad: BadRecords | None = None
+) -> Iterator[str]:
     """The text of a source in pieces that a codec can encode one by one.
 
     Args:
         source: where the text comes from.
         codec: what it is to be encoded by.
+        bad: is told which lines cannot be used; without it they are errors.
 
     Yields:
         Pieces, none of which cuts a symbol.
     """
-    for _, chunks in source.documents(codec.decode_errors):
+    for _, chunks in source.documents(codec.decode_errors, bad):
         yield from complete_pieces(chunks, codec)
 
 
-def iter_lines(source: TextSource, errors: str = "strict") -> Iterator[tuple[str, int, str]]:
+def iter_lines(
+    source: TextSource, errors: str = "strict", bad: BadRecords | None = None
+) -> Iterator[tuple[str, int, str]]:
     r"""The lines of a source that are not empty.
 
     Lines end with `\n` or `\r\n`, which is not part of them.
@@ -285,11 +267,12 @@ def iter_lines(source: TextSource, errors: str = "strict") -> Iterator[tuple[str
     Args:
         source: where the text comes from.
         errors: how bytes that are not UTF-8 are treated, as in `bytes.decode`.
+        bad: is told which lines cannot be used; without it they are errors.
 
     Yields:
         Name of the document, number of the line from 1, line.
     """
-    for name, chunks in source.documents(errors):
+    for name, chunks in source.documents(errors, bad):
         number, rest = 0, [""]
         for chunk in chunks:
             lines = chunk.split("\n")

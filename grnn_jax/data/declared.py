@@ -4,7 +4,7 @@ import gzip
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,8 @@ def check_shape(shape: Sequence[int], item_size: int, num_bytes: int) -> None:
         raise ValueError(f"{declared}, expected sizes of at least 0")
     size = math.prod(shape) * item_size
     if size != num_bytes:
-        raise ValueError(f"{declared} of {size:.15g} bytes, and holds {num_bytes}")
+        bytes_declared = size if size < 1 << 64 else "far too many"
+        raise ValueError(f"{declared} of {bytes_declared} bytes, and holds {num_bytes}")
     if not size and math.prod(n for n in shape if n) > _MOST_EMPTY:
         raise ValueError(f"{declared} without an element")
 
@@ -84,6 +85,11 @@ def array_of_bytes(
     if not len(data):  # Which NumPy views as no array.
         return np.empty(shape, dtype)
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def gib_limit(options: Mapping[str, Any]) -> float:
+    """The setting max_file_gib among others, which may lack it."""
+    return float(options.get("max_file_gib", MAX_FILE_GIB))
 
 
 class _Counted(io.RawIOBase):

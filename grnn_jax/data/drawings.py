@@ -1,7 +1,7 @@
 """Drawings in JSON: strokes of points, rows of stroke-3, and Quick Draw's coordinates."""
 
-import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from grnn_jax.config import SPLITS
+from grnn_jax.data.declared import MAX_FILE_GIB, open_expanded
 from grnn_jax.data.file_kinds import kind_of
 from grnn_jax.data.sequences import Sequences
 from grnn_jax.errors import InputError
@@ -16,11 +17,9 @@ from grnn_jax.errors import InputError
 _KEY = "drawing"
 """The key of Quick Draw's records."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
-
 
 def read_drawings(
-    path: str, argument: str, as_is: bool
+    path: str, argument: str, as_is: bool, max_gib: float = MAX_FILE_GIB
 ) -> tuple[dict[str, Sequences], Callable[[Any, str], Float[np.ndarray, "T C"]]]:
     """Reads drawings, which are to become rows (Δx, Δy, lifted).
 
@@ -36,6 +35,7 @@ def read_drawings(
         path: the file, gzipped or not.
         argument: the argument that named it, for messages.
         as_is: whether strokes that may be either are lists of points; else they are refused.
+        max_gib: the GiB that the file may expand to.
 
     Returns:
         The drawings by split, or under "", and what makes rows of a drawing and its name, or
@@ -46,11 +46,11 @@ def read_drawings(
     """
     by_line = kind_of(path) == "jsonl"
     try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == _GZIP_MAGIC
-        with gzip.open(path) if packed else open(path, "rb") as file:
+        with open_expanded(path, max_gib) as file:
             values = dict(_lines(file)) if by_line else json.load(file)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
+    except InputError:
+        raise
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         hint = ""
         if not by_line and "Extra data" in str(error):
             hint = "; where each line is a drawing, as in Quick Draw, name it .ndjson"

@@ -13,6 +13,7 @@ from grnn_jax.config import SPLITS
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
+from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.data.splitting import Fractions
 from grnn_jax.data.tables import Table, column_names, read_table
@@ -117,6 +118,7 @@ class EventsCodec(SequenceCodec):
             | ({sequence: "sequence_column"} if sequence else {}),
             may_be_empty=(time, end) if end else (),
             dates=dict.fromkeys([time, end] if end else [time], options["time_unit"]),
+            max_gib=gib_limit(options),
         )
         if not sequence:
             return {"": Sequences([path], [_history(table, np.arange(len(table.rows)), options)])}

@@ -96,7 +96,10 @@ def _by_name(kind: str, head: str) -> str | None:
     if kind in ("csv", "tsv"):
         first = next(csv.reader(head.split("\n"), delimiter="\t" if kind == "tsv" else ","), [])
         names = ", ".join(repr(name) for name in first[:20])
-        return f"a table; give column=NAME, one of its columns {names:.300}"
+        return (
+            f"a table; give column=NAME, one of its columns {names:.300}, or if these are no names "
+            "the number of one, from 1"
+        )
     if kind == "jsonl":
         return f"JSON lines; give column=KEY{_keys(head)}"
     if kind == "parquet":

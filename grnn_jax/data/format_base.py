@@ -83,7 +83,7 @@ class Format:
         Args:
             codec: the codec.
             path: the file.
-            settings: values by name, "column" among them.
+            settings: values by name: column, as_is, skip_bad and max_file_gib.
             argument: the argument that named the file, for messages.
             cache_dir: as for `load`.
 

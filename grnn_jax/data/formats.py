@@ -1,13 +1,15 @@
 """The formats that files may have, and from the settings of a run to its corpora."""
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from grnn_jax.config import FIELDS
 from grnn_jax.data.codec import Codec
 from grnn_jax.data.corpus import Corpus
+from grnn_jax.data.declared import MAX_FILE_GIB
 from grnn_jax.data.events import EventsCodec
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.images import ImagesCodec
@@ -136,14 +138,11 @@ def load_splits(
     if data:
         held_out = make_fractions(valid_fraction, test_fraction, valid_data, test_data)
     paths = {"train": data, "valid": valid_data, "test": test_data}
-    stored, codec_object = format_of_data.load(
-        {split: path for split, path in paths.items() if path},
-        held_out,
-        settings,
-        cache_dir=cache_dir,
-        codec=codec_object,
-        folder=folder,
-    )
+    files = {split: path for split, path in paths.items() if path}
+    with _enough_memory("data", *files.values()):
+        stored, codec_object = format_of_data.load(
+            files, held_out, settings, cache_dir=cache_dir, codec=codec_object, folder=folder
+        )
     is_stream, unit = format_of_data.is_stream, format_of_data.unit
     corpora = {s: corpus._replace(is_stream=is_stream) for s, corpus in stored.corpora.items()}
     if corpora["train"].num_events == 0:
@@ -174,6 +173,7 @@ def load_file(
     column: str = "",
     as_is: bool = False,
     skip_bad: bool = False,
+    max_file_gib: float = MAX_FILE_GIB,
 ) -> Corpus:
     """Loads one file whole, encoded by the codec of a run.
 
@@ -186,6 +186,7 @@ def load_file(
         column: the column of the run, used where the file has columns.
         as_is: whether a file of text is taken as its format says, whatever it looks like.
         skip_bad: whether sequences that cannot be used are left out, with a warning.
+        max_file_gib: the GiB that the file may expand to, if it is compressed.
 
     Returns:
         The sequences of the file.
@@ -194,14 +195,28 @@ def load_file(
         InputError: the file cannot be read, or has a character that the codec does not know.
     """
     format_of_file = _format(format)
-    corpus = format_of_file.load_file(
-        codec_object,
-        path,
-        {"column": column, "as_is": as_is, "skip_bad": skip_bad},
-        argument=argument,
-        cache_dir=cache_dir,
-    )
+    settings = {
+        "column": column,
+        "as_is": as_is,
+        "skip_bad": skip_bad,
+        "max_file_gib": max_file_gib,
+    }
+    with _enough_memory(argument, path):
+        corpus = format_of_file.load_file(
+            codec_object, path, settings, argument=argument, cache_dir=cache_dir
+        )
     return corpus._replace(is_stream=format_of_file.is_stream)
+
+
+@contextlib.contextmanager
+def _enough_memory(argument: str, *paths: str) -> Iterator[None]:
+    """What takes more memory than there is while files are read is the fault of the files."""
+    try:
+        yield
+    except (MemoryError, RecursionError) as error:
+        files = " or ".join(paths) or "the text"
+        kind = "deeper lists" if isinstance(error, RecursionError) else "more memory"
+        raise InputError(f"{argument}: {files} needs {kind} than there can be: {error}") from error
 
 
 def _format(name: str) -> Format:

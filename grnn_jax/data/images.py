@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
+from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
 from grnn_jax.errors import InputError
 
@@ -57,7 +59,11 @@ class ImagesCodec(SequenceCodec):
         """
         if not is_array_file(path):
             raise InputError(f"{argument}: expected an .npz or .npy file of images, got {path}")
-        read = read_array_sequences(path, 2, axes="H, W", one_width=False)
+        bad = BadRecords(options.get("skip_bad", False))
+        read = read_array_sequences(
+            path, 2, axes="H, W", one_width=False, bad=bad, max_gib=gib_limit(options)
+        )
+        bad.finish("images")
         if not options.get("as_is", False):
             for images in read.values():
                 _check_not_flat(images)

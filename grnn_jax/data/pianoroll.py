@@ -13,6 +13,7 @@ from grnn_jax.data.arrays import load_mat
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
+from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.midi import NoteCounts, read_midi_pieces
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
@@ -60,13 +61,15 @@ class PianorollCodec(SequenceCodec):
         file_or_folder = pathlib.Path(path)
         suffix = file_or_folder.suffix.lower()
         if suffix == ".mat":
-            arrays = load_mat(path, tuple(_MAT_SPLITS.values()))
+            arrays = load_mat(path, tuple(_MAT_SPLITS.values()), gib_limit(options))
             return {
                 split: _sequences(path, name, arrays[name]) for split, name in _MAT_SPLITS.items()
             }
         bad = BadRecords(options.get("skip_bad", False))
         if is_array_file(path):
-            splits = read_array_sequences(path, 2, axes="T, 88", one_width=False)
+            splits = read_array_sequences(
+                path, 2, axes="T, 88", one_width=False, bad=bad, max_gib=gib_limit(options)
+            )
             rolls = {split: convert_each(read, _roll, bad) for split, read in splits.items()}
             bad.finish("rolls")
             return rolls

@@ -21,6 +21,9 @@ from grnn_jax.data.splitting import Fractions, deal
 from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store
 from grnn_jax.errors import InputError
 
+READING = "skip_bad", "max_file_gib"
+"""The settings of all such formats that say how files are read."""
+
 
 class Sequences(NamedTuple):
     """What was read from a file, before it is encoded.
@@ -83,8 +86,9 @@ class SequenceCodec(Codec):
         Args:
             path: the file.
             argument: the argument that named it, for messages.
-            options: a value for each of `cls.options`, and skip_bad: whether to leave out what
-                cannot be used.
+            options: a value for each of `cls.options`, and for each of `READING`, which may be
+                missing: skip_bad, whether to leave out what cannot be used, and max_file_gib, the
+                GiB that a file may expand to.
 
         Returns:
             Sequences by split, "train", "valid" and "test" where the file has splits; else
@@ -181,7 +185,7 @@ class SequenceFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return (*self.codec.options, *self.codec.training_options, "skip_bad")
+        return (*self.codec.options, *self.codec.training_options, *READING)
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:
@@ -284,7 +288,7 @@ def load_sequences(
     # Another version may choose otherwise what to read; the codec knows what it was made for.
     read_options = key["options"] if codec is None else codec.read_options()
     skip_bad = options["skip_bad"]
-    read_options = read_options | {"skip_bad": skip_bad}
+    read_options = read_options | {name: options[name] for name in READING}
     if skip_bad:
         key["skip_bad"] = True
     if codec is None:
@@ -426,14 +430,16 @@ def load_sequence_file(
     check_path(path, argument)
     skip_bad = settings["skip_bad"]
     options = codec.read_options() | {"skip_bad": skip_bad}
+    key = {"source": fingerprint(path), "codec": codec.to_dict(), "options": options}
     if settings["as_is"] and "as_is" in options:
         options["as_is"] = True
-    sequences = _join(codec.read(path, argument, options))
+    reading = {"max_file_gib": settings["max_file_gib"]}
+    sequences = _join(codec.read(path, argument, options | reading))
     stored = store(
         ["train"],
         _empty(codec),
         lambda writers: _encode(codec, {"train": sequences}, writers, skip_bad),
         cache_dir,
-        {"source": fingerprint(path), "codec": codec.to_dict(), "options": options},
+        key,
     )
     return stored.corpora["train"]

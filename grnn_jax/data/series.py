@@ -13,6 +13,7 @@ from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_ar
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
+from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.data.splitting import Fractions
 from grnn_jax.data.tables import MissingColumnError, column_names, read_table
@@ -84,6 +85,7 @@ class SeriesCodec(SequenceCodec):
         if not is_array_file(path):
             return {"": _read_table(path, argument, options, names)}
         bad = BadRecords(options.get("skip_bad", False))
+        splits = read_array_sequences(path, 2, bad=bad, max_gib=gib_limit(options))
         # Not in training: all channels of the run are named, those of arrays by their numbers.
         in_order = "whole_table" in options and not any(name.isdecimal() for name in names)
         if in_order:
@@ -96,7 +98,7 @@ class SeriesCodec(SequenceCodec):
             split: convert_each(
                 read, lambda array, name: _from_array(array, name, names, in_order), bad
             )
-            for split, read in read_array_sequences(path, 2).items()
+            for split, read in splits.items()
         }
         bad.finish("series")
         return series
@@ -172,6 +174,7 @@ def _read_table(path: str, argument: str, options: Options, names: tuple[str, ..
             numbers=dict.fromkeys(names, "value_columns") if names else None,
             texts={sequence_column: "sequence_column"} if sequence_column else {},
             may_be_missing=(default,) if options.get("whole_table") else (),
+            max_gib=gib_limit(options),
         )
     except MissingColumnError as error:
         if error.column != sequence_column or "whole_table" in options:  # Not in training.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.errors import InputError
 
 VALID_PLAYS = ("macbeth", "the-tempest")
@@ -129,8 +130,10 @@ class PlaysSource:
             return {name: files[name] for name in held_out[self.split]}
         return {n: f for n, f in files.items() if n not in VALID_PLAYS + TEST_PLAYS}
 
-    def documents(self, errors: str = "strict") -> Iterator[tuple[str, Iterator[str]]]:
-        del errors
+    def documents(
+        self, errors: str = "strict", bad: BadRecords | None = None
+    ) -> Iterator[tuple[str, Iterator[str]]]:
+        del errors, bad
         for name, path in self.plays().items():
             with open(path, encoding="utf-8") as file:
                 yield name, iter([markdown_to_text(file.read())])

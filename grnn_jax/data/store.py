@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from grnn_jax.checked_json import parse, with_digest, without_digest
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.corpus import Corpus, Events, TextSource, event_arrays, map_events
 from grnn_jax.data.text_codec import TextCodec, complete_pieces
 from grnn_jax.errors import InputError
@@ -116,18 +117,21 @@ def _joint_digest(digests: Sequence[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def write_text(source: TextSource, codec: TextCodec, writer: CorpusWriter) -> None:
+def write_text(
+    source: TextSource, codec: TextCodec, writer: CorpusWriter, bad: BadRecords | None = None
+) -> None:
     """Encodes a source as text: each document one sequence, without an end token.
 
     Args:
         source: where the text comes from.
         codec: its codec.
         writer: where the tokens go.
+        bad: is told which lines cannot be used, and are empty; without it they are errors.
 
     Raises:
         InputError: a symbol is not known to the codec.
     """
-    for name, chunks in source.documents(codec.decode_errors):
+    for name, chunks in source.documents(codec.decode_errors, bad):
         writer.start_sequence()
         line, column = 1, 1
         for piece in complete_pieces(chunks, codec):

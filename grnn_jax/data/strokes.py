@@ -10,6 +10,7 @@ from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_ar
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
+from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.drawings import read_drawings
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
@@ -56,10 +57,12 @@ class StrokesCodec(SequenceCodec):
         """
         bad = BadRecords(options.get("skip_bad", False))
         if is_array_file(path):
-            splits = read_array_sequences(path, 2, axes="T, 3")
+            splits = read_array_sequences(path, 2, axes="T, 3", bad=bad, max_gib=gib_limit(options))
             checked = {split: convert_each(read, _checked, bad) for split, read in splits.items()}
         else:
-            splits, to_rows = read_drawings(path, argument, options.get("as_is", False))
+            splits, to_rows = read_drawings(
+                path, argument, options.get("as_is", False), gib_limit(options)
+            )
             checked = {
                 split: convert_each(
                     read, lambda item, name: _checked(to_rows(item, name), name), bad

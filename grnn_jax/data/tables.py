@@ -3,6 +3,7 @@
 import array
 import csv
 import gzip
+import io
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from grnn_jax.data.dates import TimeReader, seconds_of
+from grnn_jax.data.declared import MAX_FILE_GIB, check_expanded, open_expanded
 from grnn_jax.data.number_columns import LARGEST, Candidate, Odd, parse, why_index
 from grnn_jax.errors import InputError
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
+_BYTES_OF_CELL = 8
 
 
 class MissingColumnError(InputError):
@@ -126,6 +128,7 @@ def read_table(
     may_be_empty: Collection[str] = (),
     may_be_missing: Collection[str] = (),
     dates: Mapping[str, str] | None = None,
+    max_gib: float = MAX_FILE_GIB,
 ) -> Table:
     """Reads columns of a CSV file with a header line, plain or gzipped, or of a Parquet file.
 
@@ -143,6 +146,7 @@ def read_table(
         may_be_missing: columns of text that the file need not have.
         dates: columns of numbers that may hold dates in ISO 8601 (of Parquet: dates), each with
           the unit of time in which they are read, since 1970.
+        max_gib: the GiB that the file may expand to.
 
     Raises:
         InputError: the file cannot be read, a column is missing, or a cell is no finite number.
@@ -150,18 +154,18 @@ def read_table(
     request = _Request(
         path, argument, numbers, texts or {}, may_be_empty, may_be_missing, dates or {}
     )
-    opener: Any = open
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
         if magic == _PARQUET_MAGIC:
-            table = _read_parquet(request)
+            table = _read_parquet(request, max_gib)
         else:
-            opener = gzip.open if magic.startswith(_GZIP_MAGIC) else open
-            with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
+            with io.TextIOWrapper(
+                open_expanded(path, max_gib), encoding="utf-8-sig", newline=""
+            ) as text:
                 table = _read_csv(request, text)
     except UnicodeDecodeError as error:
-        with opener(path, "rb") as file:
+        with open_expanded(path, max_gib) as file:
             line = next(n for n, line in enumerate(file, start=1) if not _is_utf8(line))
         raise InputError(f"{path}, line {line}: not text in UTF-8: {error.reason}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -256,7 +260,7 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _read_parquet(request: _Request) -> Table:
+def _read_parquet(request: _Request, max_gib: float) -> Table:
     path = request.path
     try:
         import pyarrow
@@ -275,6 +279,9 @@ def _read_parquet(request: _Request) -> Table:
                 if field.name not in request.texts and (why := _why_no_numbers(schema, field))
             }
             names = {n: "" for n in schema.names if n not in request.texts and n not in left_out}
+        # A column of one value repeated takes next to nothing in the file.
+        num_cells = file.metadata.num_rows * (len(names) + len(request.texts))
+        check_expanded(path, num_cells * _BYTES_OF_CELL, max_gib)
         columns = file.read(columns=[*names, *request.texts])
     except pyarrow.ArrowException as error:
         raise InputError(f"{path} is not a readable Parquet file: {error}") from error

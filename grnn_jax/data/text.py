@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from grnn_jax.config import SPLITS
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import Codec, Options
 from grnn_jax.data.corpus import Corpus, FileSource, TextSource, iter_lines, text_pieces
 from grnn_jax.data.file_kinds import COLUMN_KINDS, kind_of
@@ -23,6 +24,9 @@ from grnn_jax.data.splitting import Fractions, deal
 from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store, write_line, write_text
 from grnn_jax.data.text_codec import CODECS, TextCodec, check_codec_options
 from grnn_jax.errors import InputError
+
+READING = "as_is", "skip_bad", "max_file_gib"
+"""The settings that say how files of text are read."""
 
 _FEW_LINES = 100
 """Lines of a file that are looked at to see what it is."""
@@ -36,7 +40,7 @@ class TextFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return ("as_is",) if self.is_stream else ("column", "as_is")
+        return READING if self.is_stream else ("column", *READING)
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:
@@ -64,7 +68,9 @@ class TextFormat(Format):
                 )
                 for split, path in paths.items()
             }
-        loader = TextLoader(sources, held_out, by_line=not self.is_stream)
+        loader = TextLoader(
+            sources, held_out, by_line=not self.is_stream, skip_bad=settings["skip_bad"]
+        )
         if codec is None:
             codec = loader.build_codec(CODECS[settings["codec"]], settings)
         assert isinstance(codec, TextCodec)
@@ -82,26 +88,41 @@ class TextFormat(Format):
         assert isinstance(codec, TextCodec)
         column = settings["column"] if _has_columns(path) else ""
         source = self._source(path, argument, column, settings)
-        loader = TextLoader({"train": source}, Fractions(), by_line=not self.is_stream)
+        loader = TextLoader(
+            {"train": source},
+            Fractions(),
+            by_line=not self.is_stream,
+            skip_bad=settings["skip_bad"],
+        )
         return loader.load(codec, cache_dir).corpora["train"]
 
     def _source(
         self, path: str, argument: str, column: str, settings: Mapping[str, Any]
     ) -> FileSource:
         return FileSource(
-            path, argument, column, by_line=not self.is_stream, as_is=settings["as_is"]
+            path,
+            argument,
+            column,
+            by_line=not self.is_stream,
+            as_is=settings["as_is"],
+            max_gib=settings["max_file_gib"],
         )
 
 
-def _notation(lines: Iterator[tuple[str, int, str]]) -> Iterator[tuple[str, int, str]]:
+def _notation(
+    lines: Iterator[tuple[str, int, str]], bad: BadRecords
+) -> Iterator[tuple[str, int, str]]:
     """Lines of a notation that ends at its first blank."""
     for name, number, line in lines:
         if blank := re.search(r"\s", line):
-            raise InputError(
-                f"{name}, line {number}, column {blank.start() + 1}: a SMILES ends at its first "
-                f"blank, got {line!r:.80}; column=NAME reads one column of a .smi, .tsv or .csv "
-                "file"
+            where = f"{name}, line {number}, column {blank.start() + 1}"
+            bad.add(
+                InputError(
+                    f"{where}: a SMILES ends at its first blank, got {line!r:.80}; column=NAME "
+                    "reads one column of a .smi, .tsv or .csv file"
+                )
             )
+            continue
         yield name, number, line
 
 
@@ -109,7 +130,7 @@ def _has_columns(path: str) -> bool:
     """Whether a file has columns: plain lines of SMILES have none, whatever their name."""
     kind = kind_of(path)
     if kind == "smi" and os.path.isfile(path):
-        lines = itertools.islice(iter_lines(FileSource(path)), _FEW_LINES)
+        lines = itertools.islice(iter_lines(FileSource(path), "surrogateescape"), _FEW_LINES)
         return any(len(line.split()) > 1 for _, _, line in lines)
     return kind in COLUMN_KINDS
 
@@ -121,20 +142,45 @@ class TextLoader:
         sources: where the text of each split comes from, "train" among them.
         held_out: the parts of the training source that are held out.
         by_line: whether each line is a sequence; else each document is one, cut anywhere.
+        skip_bad: whether lines that cannot be used are left out, with a warning.
     """
 
-    def __init__(self, sources: Mapping[str, TextSource], held_out: Fractions, *, by_line: bool):
+    def __init__(
+        self,
+        sources: Mapping[str, TextSource],
+        held_out: Fractions,
+        *,
+        by_line: bool,
+        skip_bad: bool = False,
+    ):
         self._sources = sources
         self._by_line = by_line
+        self._skip_bad = skip_bad
         self._held_out = held_out
         self._splits = any(held_out)
 
-    def _split_of_lines(self, errors: str) -> Integer[np.ndarray, " S"] | None:
+    def _split_of_lines(self, codec: type[TextCodec]) -> Integer[np.ndarray, " S"] | None:
         """For each line of the training source the index of its split; None if all is train."""
         if not self._splits:
             return None
-        total = sum(1 for _ in iter_lines(self._sources["train"], errors))
+        bad = BadRecords(self._skip_bad)
+        total = sum(1 for _ in self._lines(self._sources["train"], codec, bad))
+        self._finish(bad)
         return deal(total, self._held_out)
+
+    def _lines(
+        self, source: TextSource, codec: type[TextCodec], bad: BadRecords, is_new: bool = False
+    ) -> Iterator[tuple[str, int, str]]:
+        """The lines of a source, without bad ones."""
+        lines = iter_lines(source, codec.decode_errors, bad)
+        # Runs of earlier versions may know blanks.
+        checked = codec.ends_at_blank and (is_new or self._skip_bad)
+        return _notation(lines, bad) if checked else lines
+
+    def _finish(self, bad: BadRecords) -> None:
+        """Raises InputError for bad lines; those that are skipped are told in the last pass."""
+        if not self._skip_bad:
+            bad.finish("lines")
 
     def build_codec(self, codec: type[TextCodec], options: Options) -> TextCodec:
         """Makes a codec in one pass over what it is to see: all splits, or the training split."""
@@ -147,16 +193,19 @@ class TextLoader:
 
     def _pieces(self, source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
         """The text of a source in pieces none of which cuts a symbol, or its lines."""
+        bad = BadRecords(self._skip_bad)
         if self._by_line:
-            lines = iter_lines(source, codec.decode_errors)
-            return (line for _, _, line in (_notation(lines) if codec.ends_at_blank else lines))
-        return text_pieces(source, codec)
+            for _, _, line in self._lines(source, codec, bad, is_new=True):
+                yield line
+        else:
+            yield from text_pieces(source, codec, bad)
+        self._finish(bad)
 
     def _train_pieces(self, codec: type[TextCodec], options: Options) -> Iterator[str]:
         """The same of the training split alone."""
         source = self._sources["train"]
         if self._by_line:
-            split = self._split_of_lines(codec.decode_errors)
+            split = self._split_of_lines(codec)
             for i, line in enumerate(self._pieces(source, codec)):
                 if split is None or split[i] == 0:
                     yield line
@@ -190,13 +239,15 @@ class TextLoader:
         like = np.empty(0, codec.dtype)
         stored = open_stored(folder, SPLITS, like) if folder else None
         if stored is None:
-            key = {
+            key: dict[str, Any] = {
                 "sources": {split: source.fingerprint() for split, source in self._sources.items()},
                 "codec": codec.to_dict(),
                 "format": "lines" if self._by_line else "text",
             }
             if self._by_line:
                 key["held_out"] = self._held_out.to_json()
+            if self._skip_bad:
+                key["skip_bad"] = True
             fill = self._fill_lines if self._by_line else self._fill_text
             stored = store(SPLITS, like, lambda out: fill(codec, out), cache_dir, key)
         if not self._by_line and self._splits:
@@ -211,22 +262,31 @@ class TextLoader:
         return stored
 
     def _fill_text(self, codec: TextCodec, writers: Mapping[str, CorpusWriter]) -> None:
+        bad = BadRecords(self._skip_bad)
         for split, source in self._sources.items():
-            write_text(source, codec, writers[split])
+            write_text(source, codec, writers[split], bad)
+        bad.finish("lines")
 
     def _fill_lines(self, codec: TextCodec, writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
         hashes = {split: array.array("Q") for split in SPLITS}
+        bad = BadRecords(self._skip_bad)
         for name, source in self._sources.items():
-            split = self._split_of_lines(codec.decode_errors) if name == "train" else None
+            split = self._split_of_lines(type(codec)) if name == "train" else None
             empty = True
-            for i, (document, number, line) in enumerate(iter_lines(source, codec.decode_errors)):
+            for i, (document, number, line) in enumerate(self._lines(source, type(codec), bad)):
                 empty = False
                 target = name if split is None else SPLITS[split[i]]
-                write_line(codec, document, number, line, writers[target])
+                try:
+                    write_line(codec, document, number, line, writers[target])
+                except InputError as error:
+                    bad.add(error)
+                    continue
                 digest = hashlib.blake2b(line.encode("utf-8", "surrogateescape"), digest_size=8)
                 hashes[target].append(int.from_bytes(digest.digest(), "little"))
+            self._finish(bad)
             if empty:
                 raise InputError(f"{name}: the data has no line that is not empty")
+        bad.finish("lines")
         train = np.unique(np.asarray(hashes["train"], np.uint64))
         return {
             split: int(np.isin(np.asarray(hashes[split], np.uint64), train).sum())

@@ -21,7 +21,7 @@ from grnn_jax.scoring.events import (
 )
 from grnn_jax.scoring.sequences import SequenceScores, sum_sequences
 from grnn_jax.sharding import check_batch_size, make_mesh
-from grnn_jax.workdir import Run
+from grnn_jax.workdir import Run, file_settings
 
 BLOCK = 1 << 20
 """Events that are looked at at once."""
@@ -99,9 +99,7 @@ def score_file(
         run.codec,
         folder,
         argument=argument,
-        column=config.column,
-        as_is=config.as_is,
-        skip_bad=config.skip_bad,
+        **file_settings(config),
     )
     if corpus.num_events == 0:
         raise InputError(f"{argument}: {path} has nothing to score")

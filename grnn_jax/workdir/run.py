@@ -76,6 +76,12 @@ def data_settings(config: Config) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names} | {"options": options}
 
 
+def file_settings(config: Config) -> dict[str, Any]:
+    """The settings of a run that `load_file` takes."""
+    names = "column", "as_is", "skip_bad", "max_file_gib"
+    return {name: getattr(config, name) for name in names}
+
+
 def _write(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
@@ -256,7 +262,15 @@ def read_config(workdir: str | os.PathLike[str], argument: str = "workdir") -> C
     return config
 
 
-def read_otherwise(run: Run, data: str, *, column: str = "", as_is: bool = False) -> Run:
+def read_otherwise(
+    run: Run,
+    data: str,
+    *,
+    column: str = "",
+    as_is: bool = False,
+    skip_bad: bool = False,
+    max_file_gib: float = 0.0,
+) -> Run:
     """A run that reads a file in another way than its own data.
 
     Args:
@@ -264,6 +278,8 @@ def read_otherwise(run: Run, data: str, *, column: str = "", as_is: bool = False
         data: the file.
         column: its column with the sequences; empty: as the run.
         as_is: whether it is read as the format says, whatever it looks like.
+        skip_bad: whether what cannot be used of it is left out, with a warning.
+        max_file_gib: the GiB that it may expand to, if it is compressed; 0: as the run.
 
     Returns:
         The run, its settings changed.
@@ -272,16 +288,21 @@ def read_otherwise(run: Run, data: str, *, column: str = "", as_is: bool = False
         InputError: these have no effect.
     """
     config = run.config
-    for name, value in (("column", column), ("as_is", as_is)):
+    reading: dict[str, Any] = {
+        "column": column,
+        "as_is": as_is,
+        "skip_bad": skip_bad,
+        "max_file_gib": max_file_gib,
+    }
+    for name, value in reading.items():
         if value and not data:
             raise InputError(f"{name}={value} needs data=FILE, got none")
         if value and name not in FORMATS[config.format].options:
             raise InputError(f"{name}={value} has no effect on a run with format={config.format}")
     if column and kind_of(data) not in COLUMN_KINDS:
         raise InputError(f"column={column} needs a {COLUMN_FILES}, got {data}")
-    config = dataclasses.replace(
-        config, column=column or config.column, as_is=as_is or config.as_is
-    )
+    config = dataclasses.replace(config, **{n: value for n, value in reading.items() if value})
+    validate(config)
     return run._replace(config=config)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grnn_jax.data import column as column_lib
-from grnn_jax.data import corpus as corpus_lib
+from grnn_jax.data import decoding
 from grnn_jax.data.column import column_text
 from grnn_jax.data.corpus import FileSource, iter_lines
 from grnn_jax.data.formats import load_file, load_splits
@@ -20,7 +20,7 @@ LINE = st.text(st.sampled_from("ab,\"' ß"), max_size=6)
 
 @pytest.fixture(params=[1, 5, 1 << 22])
 def chunk_bytes(request, monkeypatch):
-    monkeypatch.setattr(corpus_lib, "CHUNK_BYTES", request.param)
+    monkeypatch.setattr(decoding, "CHUNK_BYTES", request.param)
 
 
 def write(path, text):
@@ -234,3 +234,25 @@ def test_where_a_column_does_not_fit(tmp_path):
         load_splits(data=path, format="lines", column="x")
     with pytest.raises(InputError, match="column=x needs format=lines, got format=text"):
         load_splits(data=path, column="x")
+
+
+@pytest.mark.parametrize(("name", "parted"), [("a.csv", ","), ("a.tsv", "\t"), ("a.csv.gz", ",")])
+def test_a_column_without_a_name(tmp_path, name, parted, caplog):
+    text = "".join(f"{line}{parted}{i + 9}\n" for i, line in enumerate(["CCO", "CN", "OC"]))
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    settings = {"data": str(path), "format": "lines", "valid_fraction": 0, "test_fraction": 0}
+    with caplog.at_level("INFO", "grnn_jax"):
+        splits = load_splits(**settings, column="1")
+    told = f"{path}: column=1 is a number, so the first row holds no names: its cell 'CCO' is a"
+    assert [told in message for message in caplog.messages].count(True) == 1
+    assert sequences(str(path), column="1") == ["CCO", "CN", "OC"]
+    for column, message in (("0", "numbered from 1"), ("3", "it has 2 cells"), ("x", "by number")):
+        with pytest.raises(InputError, match=message):
+            load_splits(**settings, column=column)
+    assert load_file(str(path), "lines", splits.codec, column="1").num_sequences == 3
+
+
+def test_a_number_may_be_the_name_of_a_column(tmp_path):
+    path = write(tmp_path / "m.csv", "2,1\nA,B\nC,D\n")
+    assert sequences(path, column="1") == ["B", "D"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grnn_jax.data import corpus as corpus_lib
+from grnn_jax.data import decoding
 from grnn_jax.data.corpus import Corpus, FileSource, iter_lines
 from grnn_jax.data.formats import load_splits
 from grnn_jax.data.store import store, write_text
@@ -32,7 +32,7 @@ def encode(path, codec, cache_dir=None):
 
 @pytest.fixture(params=[1, 2, 3, 7, 1 << 22])
 def chunk_bytes(request, monkeypatch):
-    monkeypatch.setattr(corpus_lib, "CHUNK_BYTES", request.param)
+    monkeypatch.setattr(decoding, "CHUNK_BYTES", request.param)
     return request.param
 
 
@@ -59,7 +59,7 @@ def test_lines_across_chunks(tmp_path, chunk_bytes):
 @given(st.text("a\n\r", max_size=20))
 def test_lines_equal_a_plain_split(text):
     class Source:
-        def documents(self, errors="strict"):
+        def documents(self, errors="strict", bad=None):
             yield "s", (text[i : i + 3] for i in range(0, len(text), 3))
 
         def fingerprint(self):
@@ -163,7 +163,7 @@ def test_part_keeps_sequence_starts():
 def test_lowercasing_does_not_depend_on_where_a_read_ends(
     tmp_path, monkeypatch, codec, chunk_bytes
 ):
-    monkeypatch.setattr(corpus_lib, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(decoding, "CHUNK_BYTES", chunk_bytes)
     text = "Ο ΟΔΥΣΣΕΥΣ ΕΙΝΑΙ ΣΟΦΟΣ, ΟΣ. Σ ΑΣ'Α 1Σ2 ΟΔΟΣ-ΟΣ\nΣΑΣ\u0301\tΑΣ " * 9 + "ΤΕΛΟΣ"
     (tmp_path / "t.txt").write_text(text)
     splits = load_splits(

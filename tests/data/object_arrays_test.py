@@ -55,6 +55,8 @@ def assert_same(found, expected):
     if not isinstance(expected, np.ndarray):
         assert found == expected or (found != found and expected != expected)
         return
+    # NumPy turns what it unpickles into the order of bytes of the machine.
+    found, expected = (array.astype(array.dtype.newbyteorder("=")) for array in (found, expected))
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     if expected.dtype == object:
         for pair in zip(found.reshape(-1), expected.reshape(-1), strict=True):
