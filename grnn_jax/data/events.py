@@ -14,6 +14,7 @@ from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
+from grnn_jax.data.number_columns import LARGEST
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.data.splitting import Fractions
 from grnn_jax.data.tables import Table, column_names, read_table
@@ -127,7 +128,7 @@ class EventsCodec(SequenceCodec):
         bad = BadRecords(options.get("skip_bad", False))
         histories = convert_each(
             Sequences(names, list(groups.values()), list(groups)),
-            lambda rows, _: _history(table, rows, options),
+            lambda rows, _: _named_history(table, sequence, rows, options),
             bad,
         )
         bad.finish("sequences")
@@ -186,6 +187,11 @@ class EventsCodec(SequenceCodec):
                 f"{name}, column {self.time_column!r}: a wait of {waits[int(tiny.argmax())]:g} is "
                 f"too short for 32-bit numbers; give times in a smaller unit"
             )
+        if (waits > LARGEST).any():
+            raise InputError(
+                f"{name}, column {self.time_column!r}: a wait of {waits.max():g} is too long for "
+                "32-bit numbers; give times in a greater unit"
+            )
         waits = waits.astype(np.float32)
         censored = np.arange(len(waits)) >= len(item.times)
         events: dict[str, Any] = {"wait": {"wait": waits, "censored": censored}}
@@ -223,8 +229,17 @@ def _cell(value: float) -> str:
     return "an empty cell" if np.isnan(value) else f"{value:g}"
 
 
+def _named_history(
+    table: Table, sequence: str, rows: Integer[np.ndarray, " G"], options: Options
+) -> History:
+    """The events in the rows of one value of the column of sequences."""
+    table.check_not_empty(sequence, rows)
+    return _history(table, rows, options)
+
+
 def _history(table: Table, rows: Integer[np.ndarray, " G"], options: Options) -> History:
     """The events in some rows of a table, which are one sequence."""
+    table.check_cells(rows)
     column, end_column = options["time_column"], options["end_column"]
     end = None
     if end_column:

@@ -1,14 +1,20 @@
 """Which columns of a table are numbers, judged by all of its rows."""
 
 import array
+import bisect
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
+
+from grnn_jax.errors import InputError
 
 # Events are float32, in which a number of greater size is infinite.
 LARGEST = float(np.finfo(np.float32).max)
+
+_MOST_CELLS = 1000
+"""Odd cells of a column that are kept to be shown; the others are only counted."""
 
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "-nan", "+nan", "null", "none", "nil", "?",
                       "-", "--", ".", "missing", "<na>", "nat"))  # fmt: skip
@@ -20,16 +26,50 @@ _NUMBERING = frozenset(("index", "idx", "id", "no", "no.", "nr", "#", "row", "ro
                         "rownames", "rowname", "row_names", "obs", "level_0"))  # fmt: skip
 
 
-class Odd(NamedTuple):
-    """A cell that is no finite number.
+class OddCells:
+    """The cells of a column that are no finite numbers.
 
     Attributes:
-        row: its row, from 0.
-        cell: what stands there.
+        rows: their rows, from 0, in order.
+
+    Args:
+        expected: what stands in the others.
+        hint: what the user may do about it, or "".
     """
 
-    row: int
-    cell: Any
+    def __init__(self, expected: str = "a finite number", hint: str = ""):
+        self.rows = array.array("q")
+        self._cells: list[Any] = []
+        self._expected, self._hint = expected, hint
+
+    def add(self, row: int, cell: Any) -> None:
+        """Adds a cell, or the InputError of reading it."""
+        self.rows.append(row)
+        if len(self._cells) < _MOST_CELLS:
+            self._cells.append(cell)
+
+    def first(self, rows: Integer[np.ndarray, " G"]) -> int | None:
+        """Which of some rows, which are in order, is the first of these; None where none is."""
+        every = np.frombuffer(self.rows, np.int64)
+        at = np.searchsorted(every, rows)
+        is_odd = every[np.minimum(at, len(every) - 1)] == rows
+        return int(rows[is_odd.argmax()]) if is_odd.any() else None
+
+    def error(self, row: int, where: str) -> InputError:
+        """The error for the cell of a row.
+
+        Args:
+            row: one of `rows`.
+            where: what the cell is called.
+        """
+        index = bisect.bisect_left(self.rows, row)
+        if index >= len(self._cells):
+            return InputError(f"{where}: expected {self._expected}{self._hint}")
+        cell = self._cells[index]
+        if isinstance(cell, InputError):
+            return InputError(f"{where}: {cell}")
+        what = "an empty cell" if cell in ("", None) else f"{cell!r:.80}"
+        return InputError(f"{where}: expected {self._expected}, got {what}{self._hint}")
 
 
 def parse(cell: str) -> float:
@@ -45,12 +85,12 @@ class Candidate:
 
     Attributes:
         values: its numbers, NaN where there is none.
-        odd: its first cell that is no finite number.
+        odd: its cells that are no finite numbers.
     """
 
     def __init__(self) -> None:
         self.values = array.array("d")
-        self.odd: Odd | None = None
+        self.odd = OddCells(hint="; value_columns names columns without it")
         self._text: str | None = None
         self._num_texts = self._num_missing = 0
 
@@ -58,8 +98,7 @@ class Candidate:
         """Adds a cell."""
         value = parse(cell)
         if not abs(value) <= LARGEST:
-            if self.odd is None:
-                self.odd = Odd(len(self.values), cell)
+            self.odd.add(len(self.values), cell)
             if cell.strip().lower() in _MISSING:
                 self._num_missing += 1
             elif value != value:  # Infinity is a number, and an error.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 from grnn_jax.config import FIELDS, SPLITS
 from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_array_sequences
@@ -195,13 +195,20 @@ def _read_table(path: str, argument: str, options: Options, names: tuple[str, ..
     )
     values = np.column_stack(list(table.numbers.values()))
     if sequence_column not in table.texts:
+        table.check_cells(np.arange(len(values)))
         return Sequences([path], [Series(values, channels)])
     groups = table.groups(sequence_column)
-    return Sequences(
-        [f"{path}, sequence {name!r}" for name in groups],
-        [Series(values[rows], channels) for rows in groups.values()],
-        list(groups),
-    )
+
+    def series(rows: Integer[np.ndarray, " G"], _: str) -> Series:
+        table.check_not_empty(sequence_column, rows)
+        table.check_cells(rows)
+        return Series(values[rows], channels)
+
+    labels = [f"{path}, sequence {name!r}" for name in groups]
+    bad = BadRecords(options.get("skip_bad", False))
+    read = convert_each(Sequences(labels, list(groups.values()), list(groups)), series, bad)
+    bad.finish("sequences")
+    return read
 
 
 def _from_array(array: np.ndarray, name: str, names: tuple[str, ...], in_order: bool) -> Series:

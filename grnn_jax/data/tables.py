@@ -13,7 +13,7 @@ from jaxtyping import Float, Integer
 
 from grnn_jax.data.dates import TimeReader, seconds_of
 from grnn_jax.data.declared import MAX_FILE_GIB, check_expanded, open_expanded
-from grnn_jax.data.number_columns import LARGEST, Candidate, Odd, parse, why_index
+from grnn_jax.data.number_columns import LARGEST, Candidate, OddCells, parse, why_index
 from grnn_jax.errors import InputError
 
 _PARQUET_MAGIC = b"PAR1"
@@ -37,12 +37,14 @@ class Table(NamedTuple):
 
     Attributes:
         path: the file.
-        numbers: columns of finite numbers; NaN stands for an empty cell, where one is allowed.
+        numbers: columns of numbers. All are finite but where there is an odd cell, see
+          `check_cells`, and where a cell is empty and may be, which is NaN.
         texts: columns of text.
         rows: where each row stands in the file: its line in a CSV file (the last one, if a quoted
           cell has line breaks), its number from 1 in a Parquet file.
         unit: what `rows` counts, "line" or "row".
         left_out: where all columns of numbers were asked for, the others, each with the reason.
+        odd: cells of columns of numbers that are none.
     """
 
     path: str
@@ -51,10 +53,19 @@ class Table(NamedTuple):
     rows: Integer[np.ndarray, " R"]
     unit: str
     left_out: dict[str, str] = {}
+    odd: dict[str, OddCells] = {}
 
     def where(self, row: Any, column: str) -> str:
         """What a cell is called in messages."""
         return f"{self.path}, {self.unit} {self.rows[row]}, column {column!r}"
+
+    def check_cells(self, rows: Integer[np.ndarray, " G"]) -> None:
+        """Raises InputError for the first cell of columns of numbers in some rows that is none."""
+        found = [(odd.first(rows), name) for name, odd in self.odd.items()]
+        rows_of = [(row, name) for row, name in found if row is not None]
+        if rows_of:
+            row, name = min(rows_of, key=lambda each: each[0])
+            raise self.odd[name].error(row, self.where(row, name))
 
     def check_not_empty(self, column: str, rows: Iterable[Any]) -> None:
         """Raises InputError where a text column has an empty cell in one of some rows."""
@@ -64,9 +75,11 @@ class Table(NamedTuple):
                 raise InputError(f"{self.where(row, column)}: expected a name, got an empty cell")
 
     def groups(self, column: str) -> dict[str, Integer[np.ndarray, " G"]]:
-        """The rows of each value of a text column, values and rows in the order of the file."""
+        """The rows of each value of a text column, values and rows in the order of the file.
+
+        Those of an empty cell are under "".
+        """
         codes: dict[str, int] = {}
-        self.check_not_empty(column, range(len(self.rows)))
         group = [codes.setdefault(cell, len(codes)) for cell in self.texts[column]]
         order = np.argsort(group, kind="stable")
         ends = np.cumsum(np.bincount(group))
@@ -110,13 +123,10 @@ class _Request(NamedTuple):
                 )
         return self._replace(texts=texts)
 
-    def no_number(self, table: Table, row: Any, column: str, cell: Any) -> InputError:
-        """The error for a cell that is no finite number."""
-        what = "an empty cell" if cell in ("", None) else repr(cell)
-        kind = (
-            "a finite number or a date in ISO 8601" if column in self.dates else "a finite number"
-        )
-        return InputError(f"{table.where(row, column)}: expected {kind}, got {what}")
+    def odd_cells(self, column: str) -> OddCells:
+        """Where the cells of a column that are no numbers are kept."""
+        is_date = column in self.dates
+        return OddCells("a finite number or a date in ISO 8601" if is_date else "a finite number")
 
 
 def read_table(
@@ -140,7 +150,7 @@ def read_table(
         argument: the argument that named it, for messages.
         numbers: columns of numbers, each with the setting that names it. None takes all columns of
           numbers but those in `texts` and those that only number the rows. Of a CSV file all rows
-          are looked at: a column of which a few cells are no numbers is an error, and not left out.
+          are looked at: a column of which a few cells are no numbers is not left out.
         texts: columns of text, likewise; other values of a Parquet file are turned into text.
         may_be_empty: columns of numbers in which a cell may be empty.
         may_be_missing: columns of text that the file need not have.
@@ -148,8 +158,11 @@ def read_table(
           the unit of time in which they are read, since 1970.
         max_gib: the GiB that the file may expand to.
 
+    Returns:
+        The columns; `Table.check_cells` says which rows have cells that are no numbers.
+
     Raises:
-        InputError: the file cannot be read, a column is missing, or a cell is no finite number.
+        InputError: the file cannot be read, or a column is missing.
     """
     request = _Request(
         path, argument, numbers, texts or {}, may_be_empty, may_be_missing, dates or {}
@@ -188,6 +201,7 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
         text_columns = [(columns.index(name), cells) for name, cells in texts.items()]
         numbers = {name: array.array("d") for name in request.numbers or ()}
         readers = {name: TimeReader(unit).read for name, unit in request.dates.items()}
+        odd = {name: request.odd_cells(name) for name in numbers}
         number_columns = [
             (columns.index(n), n, readers.get(n, parse), values) for n, values in numbers.items()
         ]
@@ -210,11 +224,12 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
                 try:
                     value = read(cells[index])
                 except InputError as error:
-                    where = Table(path, {}, {}, np.asarray(rows), "line").where(-1, name)
-                    raise InputError(f"{where}: {error}") from error
-                if not abs(value) <= LARGEST and (cells[index] or name not in request.may_be_empty):
-                    table = Table(path, {}, {}, np.asarray(rows), "line")
-                    raise request.no_number(table, -1, name, cells[index])
+                    value = np.nan
+                    odd[name].add(len(values), error)
+                else:
+                    may_be = not cells[index] and name in request.may_be_empty
+                    if not abs(value) <= LARGEST and not may_be:
+                        odd[name].add(len(values), cells[index])
                 values.append(value)
             for index, candidate in candidate_columns:
                 candidate.append(cells[index])
@@ -229,18 +244,10 @@ def _read_csv(request: _Request, file: Iterable[str]) -> Table:
         name: np.array(values, np.float64)
         for name, values in [*numbers.items(), *((n, c.values) for n, c in candidates.items())]
     }
-    table = Table(path, arrays, texts, np.array(rows, np.int64), "line", left_out)
-    _check_candidates(request, table, {name: each.odd for name, each in candidates.items()})
+    odd |= {name: each.odd for name, each in candidates.items()}
+    odd = {name: cells for name, cells in odd.items() if cells.rows}
+    table = Table(path, arrays, texts, np.array(rows, np.int64), "line", left_out, odd)
     return table if request.numbers is not None else _without_indices(table)
-
-
-def _check_candidates(request: _Request, table: Table, odd: Mapping[str, Odd | None]) -> None:
-    """Raises InputError for the first cell of columns of numbers that is none."""
-    cells = [(each.row, name, each.cell) for name, each in odd.items() if each is not None]
-    if cells:
-        row, name, cell = min(cells, key=lambda each: each[0])
-        error = request.no_number(table, row, name, cell)
-        raise InputError(f"{error}; value_columns names columns without it")
 
 
 def _without_indices(table: Table) -> Table:
@@ -289,11 +296,14 @@ def _read_parquet(request: _Request, max_gib: float) -> Table:
         name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]
         for name in request.texts
     }
-    table = Table(path, {}, texts, np.arange(1, columns.num_rows + 1), "row", left_out)
+    table = Table(path, {}, texts, np.arange(1, columns.num_rows + 1), "row", left_out, {})
     for name in names:
         cells = columns[name]
         if name in request.dates:
-            cells = _since_1970(cells, request.dates[name])
+            try:
+                cells = _since_1970(cells, request.dates[name])
+            except InputError as error:
+                raise InputError(f"{path}, column {name!r}: {error}") from error
         try:
             values = cells.cast(pyarrow.float64(), safe=False).to_numpy()
         except pyarrow.ArrowException as error:
@@ -304,8 +314,9 @@ def _read_parquet(request: _Request, max_gib: float) -> Table:
         if name in request.may_be_empty:
             bad &= ~cells.is_null().to_numpy()
         if bad.any():
-            row = int(bad.argmax())
-            raise request.no_number(table, row, name, cells[row].as_py())
+            odd = table.odd.setdefault(name, request.odd_cells(name))
+            for row in np.flatnonzero(bad).tolist():
+                odd.add(row, cells[row].as_py())
         table.numbers[name] = np.asarray(values, np.float64)
     return table if request.numbers is not None else _without_indices(table)
 

@@ -1,6 +1,7 @@
 """Bad sequences are listed all at once, or left out with a count, in every format."""
 
 import csv
+import gzip
 import io
 import json
 
@@ -205,3 +206,55 @@ def test_no_split_moves_where_lines_are_skipped(tmp_path):
     ]
     for a, b in zip(*(splits[:3] for splits in found), strict=True):
         np.testing.assert_array_equal(a.events, b.events)
+
+
+TABLE = """sequence,time,mark,x
+a,1,p,5
+a,2,q,7
+b,1,p,?
+b,oops,q,7
+,3,p,1
+c,1,p,8
+c,2,q,6
+d,,p,NA
+a,3,p,4
+"""
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+@pytest.mark.parametrize(
+    ("format", "first"), [("events", ("line 5, column 'time'", "got 'oops'")),
+                          ("series", ("line 4, column 'x'", "got '?'"))]
+)  # fmt: skip
+def test_bad_cells_of_tables(tmp_path, format, first, kind, caplog):
+    """A bad cell takes the sequence that it stands in, and no other."""
+    path = tmp_path / f"t.{kind}"
+    rows = [line.split(",") for line in TABLE.splitlines()]
+    if kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        columns = dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
+        for name in ("time", "x"):  # Parquet has no cells of two types; what is none is null.
+            columns[name] = [float(cell) if cell.isdigit() else None for cell in columns[name]]
+        parquet.write_table(pyarrow.table({n: list(cells) for n, cells in columns.items()}), path)
+        first = first[0].replace("line 5", "row 4").replace("line 4", "row 3"), "an empty cell"
+    else:
+        raw = TABLE.encode()
+        path.write_bytes(gzip.compress(raw) if kind == "csv.gz" else raw)
+    options = {"value_columns": "x"} if format == "series" else {}
+    settings = {"data": str(path), "format": format, **WHOLE}
+    with pytest.raises(InputError) as error:
+        load_splits(**settings, options=options)
+    told, *listed = str(error.value).split("\n  ")
+    assert told == "3 of 5 sequences cannot be used; skip_bad=true leaves them out:"
+    assert len(listed) == 3 and all(what in listed[0] for what in first)
+    assert "column 'sequence': expected a name, got an empty cell" in listed[1]
+    splits = load_splits(**settings, options=options | {"skip_bad": True})
+    assert np.diff(splits.train.offsets).tolist() == [3, 2]
+    if format == "series":
+        assert splits.train.events[:, 0].tolist() == [5, 7, 4, 8, 6]
+    assert caplog.text.count("skipped 3 of 5 sequences") == 1
+    # A file without sequences has nothing to leave out.
+    with pytest.raises(InputError, match="cannot be used|expected"):
+        load_splits(**settings, options=options | {"skip_bad": True, "sequence_column": ""})

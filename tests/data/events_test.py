@@ -309,6 +309,9 @@ def test_waits_that_32_bits_cannot_hold(tmp_path):
     rows = [(t, "x", "", "a", "") for t in (1e-300, 2e-300, 1)]
     with pytest.raises(InputError, match="'time': a wait of 1e-300 is too short for 32-bit num"):
         load(write_csv(tmp_path / "e.csv", rows))
+    rows = [(t, "x", "", "a", "") for t in (-3e38, -2.9e38, 3e38)]
+    with pytest.raises(InputError, match="'time': a wait of 5.9e[+]38 is too long for 32-bit num"):
+        load(write_csv(tmp_path / "e.csv", rows), options={"origin": "first"})
 
 
 def test_an_end_that_is_not_known_is_an_empty_cell(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grnn_jax.data.number_columns import OddCells
 from grnn_jax.data.tables import Table, column_names, read_table
 from grnn_jax.errors import InputError
 
@@ -18,6 +19,12 @@ def write_csv(path, rows=ROWS, columns=COLUMNS, opener=open):
     with opener(path, "wt", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
     return str(path)
+
+
+def read_checked(*args, **kwargs):
+    table = read_table(*args, **kwargs)
+    table.check_cells(np.arange(len(table.rows)))
+    return table
 
 
 def check(table):
@@ -51,7 +58,7 @@ def test_all_columns_of_numbers(tmp_path):
     # A missing first number is an error and does not make the column one of text.
     path = write_csv(tmp_path / "u.csv", [("a", ""), ("b", "1")], ("id", "value"))
     with pytest.raises(InputError, match="line 2, column 'value': .* got an empty cell"):
-        read_table(path, "data", numbers=None)
+        read_checked(path, "data", numbers=None)
 
 
 def test_parquet_reads_as_csv(tmp_path):
@@ -74,24 +81,24 @@ def test_parquet_reads_as_csv(tmp_path):
     texts = read_table(path, "data", numbers={}, texts={"count": "mark_columns"}).texts
     assert texts == {"count": ["-3", "4", "5"]}
     with pytest.raises(InputError, match=r"column 'when': expected numbers, got timestamp\[us\]"):
-        read_table(path, "data", numbers={"when": "time_column"})
+        read_checked(path, "data", numbers={"when": "time_column"})
     with pytest.raises(InputError, match="has no column 'x', which time_column names"):
-        read_table(path, "data", numbers={"x": "time_column"})
+        read_checked(path, "data", numbers={"x": "time_column"})
     parquet.write_table(pyarrow.table({"value": [1.0, None, np.inf]}), path)
     with pytest.raises(InputError, match="row 2, column 'value': .* got an empty cell"):
-        read_table(path, "data", numbers=None)
+        read_checked(path, "data", numbers=None)
     with pytest.raises(InputError, match="row 3, column 'value': .* got inf"):
-        read_table(path, "data", numbers=None, may_be_empty=("value",))
+        read_checked(path, "data", numbers=None, may_be_empty=("value",))
     (tmp_path / "t.csv").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(InputError, match="not a readable Parquet file"):
-        read_table(path, "data", numbers=None)
+        read_checked(path, "data", numbers=None)
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "t").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="pip install pyarrow"):
-        read_table(str(tmp_path / "t"), "data", numbers=None)
+        read_checked(str(tmp_path / "t"), "data", numbers=None)
 
 
 @pytest.mark.parametrize(
@@ -117,12 +124,12 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
 def test_bad_files(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_table(str(tmp_path / "t.csv"), "data", numbers={"value": "time_column"})
+        read_checked(str(tmp_path / "t.csv"), "data", numbers={"value": "time_column"})
 
 
 def test_no_file(tmp_path):
     with pytest.raises(InputError, match="cannot read"):
-        read_table(str(tmp_path), "data", numbers=None)
+        read_checked(str(tmp_path), "data", numbers=None)
 
 
 def test_cells_and_columns_that_may_be_absent(tmp_path):
@@ -140,7 +147,7 @@ def test_cells_and_columns_that_may_be_absent(tmp_path):
     assert table.texts == {"mark": ["", "x"]}
     table.check_not_empty("mark", [1])
     with pytest.raises(InputError, match="line 2, column 'mark': expected a name"):
-        table.groups("mark")
+        table.check_not_empty("mark", table.groups("mark")[""])
 
 
 @settings(deadline=None, max_examples=50)
@@ -159,3 +166,24 @@ def test_column_names():
     assert column_names(" a, b b,,a,") == ("a", "b b")
     assert column_names("") == ()
     assert column_names(("a,b", "c")) == ("a,b", "c")
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_rows_with_odd_cells(data):
+    """The first odd cell of some rows is found as by looking at each of them."""
+    num_rows = data.draw(st.integers(1, 30))
+    odd = {}
+    for name in ("a", "b"):
+        odd[name] = OddCells()
+        for row in data.draw(st.sets(st.integers(0, num_rows - 1), min_size=1).map(sorted)):
+            odd[name].add(row, f"{name}{row}")
+    table = Table("t", {}, {}, np.arange(num_rows), "row", odd=odd)
+    rows = data.draw(st.sets(st.integers(0, num_rows - 1), min_size=1).map(sorted))
+    found = [(row, name) for row in rows for name in odd if row in odd[name].rows]
+    if not found:
+        table.check_cells(np.array(rows))
+        return
+    row, name = found[0]
+    with pytest.raises(InputError, match=f"^t, row {row}, column '{name}': .* got '{name}{row}'$"):
+        table.check_cells(np.array(rows))
