@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +13,13 @@ from matplotlib.colors import to_hex
 from pyarrow import parquet
 
 import grnn_jax
+from grnn_jax.cli import score
 from grnn_jax.cli.writers import records as writing
 from grnn_jax.cli.writers import surprise
+from grnn_jax.data import Corpus
+from grnn_jax.data.unseen import LeftOut
 from grnn_jax.errors import InputError
+from grnn_jax.scoring import ScoredFile, SequenceScores
 from grnn_jax.workdir import load_run
 
 SMALL = (
@@ -199,6 +205,41 @@ def test_mistakes_are_one_sentence(run, flags, words):
     assert (ended.status, ended.out) == (1, "")
     (line,) = ended.err.splitlines()
     assert line.startswith("error: ") and all(word in line for word in words), line
+
+
+def test_symbols_that_training_never_saw(run, folder):
+    asked = ("--workdir=a", "--data=strange.txt")
+    ended = run("score", *asked, "--unseen=skip", "--other_workdir=b")
+    assert ended.status == 0, ended.err
+    assert json.loads(ended.out)["sequence"] == 0
+    assert "1 of 2 sequences have no score" in ended.err and "'Ж' (1)" in ended.err
+    assert "1 sequences, 3 events, their ends included: " in ended.err
+    ended = run("score", *asked, "--unseen=rank_first", "--rank=nats", "--output=unseen.csv")
+    assert ended.status == 0 and json.loads(ended.out)["num_left_out"] == 1, ended.err
+    first, second = csv.DictReader((folder / "unseen.csv").read_text("utf-8").splitlines())
+    assert (first["text"], first["nats"], first["unseen"]) == ("old Ж", "", "'Ж' (1)")
+    assert (second["text"], second["rank"], second["unseen"]) == ("an", "2", "")
+    ended = run("score", *asked, "--unseen=rank_first")
+    assert ended.status == 1 and "--unseen=rank_first needs --rank" in ended.err
+
+
+@pytest.mark.parametrize(("rank", "asked", "drawn"), [("", None, 0), ("nats", None, 1), ("", 3, 2)])
+def test_the_most_surprising_sequence_is_drawn(monkeypatch, rank, asked, drawn):
+    scores = SequenceScores(np.array([1, 2, 1]), np.array([3.0, 9.0, 1.0]))
+    corpus = Corpus(np.zeros(4, np.uint8), np.array([0, 1, 3, 4]))
+    nats = np.array([3.0, 4.0, 5.0, 1.0], np.float32)
+    codec = SimpleNamespace(is_text=False, unit="")
+    left_out = {2: LeftOut({"Z": 1}, "Z")}
+    scored = ScoredFile(codec, corpus, nats, scores, np.array([0, 1, 3]), left_out)
+    flags = SimpleNamespace(plot="a.png", plot_sequence=asked, rank=rank)
+    seen = []
+    monkeypatch.setattr(score, "FLAGS", flags)
+    monkeypatch.setattr(score, "plot_line_surprise", lambda path, bits, **_: seen.append(bits))
+    score.plot(scored, None, scores)
+    assert seen[0].tolist() == score.event_bits(scored, drawn).tolist()
+    for flags.plot_sequence, words in ((2, "'Z' (1)"), (4, "below the 4 sequences")):
+        with pytest.raises(InputError, match=re.escape(words)):
+            score.plot(scored, None, scores)
 
 
 def test_a_file_that_fails_leaves_nothing(tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from grnn_jax import sampling
+from grnn_jax.data.unseen import unknown_symbols
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model
 from grnn_jax.sampling.regex import unmatched_parts
@@ -138,18 +139,16 @@ def template_tokens(codec: Any, template: str) -> np.ndarray:
         text = piece.replace("\0", BLANK)
         ids = codec.encode(text, "--template").tolist() if text else []
         if codec.unknown in ids:
-            _check_known(codec, text, ids)
+            _check_known(codec, text)
         tokens += ([sampling.FREE] if number else []) + ids
     return np.array(tokens, np.int32)
 
 
-def _check_known(codec: Any, text: str, ids: list[int]) -> None:
+def _check_known(codec: Any, text: str) -> None:
     """Raises InputError for a word outside the vocabulary, other than the unknown one itself."""
-    symbols = codec.split(text.lower() if codec.lowercase else text)
-    spelled = codec.decode([codec.unknown])
-    for symbol, token in zip(symbols, ids, strict=True):
-        if token == codec.unknown and symbol != spelled:
-            raise InputError(
-                f"--template: {symbol!r} is not among the {codec.num_symbols} words of this run, "
-                f"which would take it for {spelled}"
-            )
+    unknown = unknown_symbols(codec, codec.split(text.lower() if codec.lowercase else text))
+    if unknown:
+        raise InputError(
+            f"--template: {unknown[0]!r} is not among the {codec.num_symbols} words of this run, "
+            f"which would take it for {codec.decode([codec.unknown])}"
+        )

@@ -113,12 +113,8 @@ def define_reading() -> None:
     define("string", "column", "", "Column of --data with the sequences; empty: as the run.")
     define("boolean", "as_is", False, "Read --data as the format says, whatever it looks like.")
     define("boolean", "skip_bad", False, "Leave out, with a count, what cannot be used of --data.")
-    define(
-        "float",
-        "max_file_gib",
-        0.0,
-        "GiB that --data may expand to, where it is compressed; 0: as the run.",
-    )
+    most = "GiB that --data may expand to, where it is compressed; 0: as the run."
+    define("float", "max_file_gib", 0.0, most, minimum=0)
 
 
 def reading() -> dict[str, Any]:

@@ -4,6 +4,7 @@
     grnn-score --workdir=runs/default --data=other.txt --per_event --output=a.csv
     grnn-score --workdir=runs/a --other_workdir=runs/b --data=lines.txt
     grnn-score --workdir=runs/molecules --data=molecules.txt --hidden=states.npy
+    grnn-score --workdir=runs/molecules --data=others.txt --rank=nats --unseen=rank_first
 
 Writes a record for each sequence: num_events, nats (-log p), bits, those of an event, perplexity;
 with --other_workdir also log_ratio, log p(sequence) of this run less that of the other. Records
@@ -15,6 +16,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,23 @@ from grnn_jax.cli.targets import standard_output
 from grnn_jax.cli.writers.records import check_suffix, finite, write_json_lines, write_records
 from grnn_jax.cli.writers.surprise import MOST_CHARACTERS, plot_line_surprise, plot_text_surprise
 from grnn_jax.config import MAX_COUNT
-from grnn_jax.data import FORMATS, load_file
+from grnn_jax.data import FORMATS
+from grnn_jax.data.unseen import LeftOut, listing
 from grnn_jax.errors import InputError
 from grnn_jax.likelihood import bits
-from grnn_jax.scoring import RANKS, SequenceScores, compare, records, score_file, summary
-from grnn_jax.scoring.files import ScoredFile
-from grnn_jax.workdir import Run, file_settings, load_run, read_otherwise
+from grnn_jax.scoring import (
+    RANKS,
+    UNSEEN,
+    ReadFile,
+    ScoredFile,
+    SequenceScores,
+    compare,
+    read_file,
+    records,
+    score_sequences,
+    summary,
+)
+from grnn_jax.workdir import Run, load_run, read_otherwise
 
 FLAGS = flags.FLAGS
 
@@ -50,6 +63,8 @@ def check_flags() -> None:
         raise InputError(f"--hidden must be a .npy file, got {FLAGS.hidden}")
     if FLAGS.rank == "log_ratio" and not FLAGS.other_workdir:
         raise InputError("--rank=log_ratio needs --other_workdir, got none")
+    if FLAGS.unseen == "rank_first" and not FLAGS.rank:
+        raise InputError("--unseen=rank_first needs --rank, got none")
     if flags.is_typed("plot_sequence") and not FLAGS.plot:
         raise InputError("--plot_sequence needs --plot, got none")
 
@@ -59,26 +74,44 @@ def is_stream_of_text(run: Run) -> bool:
     return run.codec.is_text and FORMATS[run.config.format].is_stream
 
 
-def score(run: Run, folder: str, hidden: str | None = None) -> ScoredFile:
-    """Scores --data with a run; files that are needed meanwhile go into a folder."""
-    config, path = run.config, os.path.expanduser(FLAGS.data)
-    # Tokens are found again by the scoring itself; here they say how many there are.
-    total = load_file(
-        path,
-        config.format,
-        run.codec,
-        folder,
-        **file_settings(config),
-    ).num_events
-    with contextlib.closing(Countdown(total, "events")) as countdown:
-        return score_file(
+def read(runs: Sequence[Run], folder: str) -> list[ReadFile]:
+    """--data as events of each run, the same sequences for all of them."""
+    path = os.path.expanduser(FLAGS.data)
+
+    def read_by(run: Run, also: Mapping[int, LeftOut]) -> ReadFile:
+        each_line = FLAGS.each_line and is_stream_of_text(run)
+        options: dict[str, Any] = {"unseen": FLAGS.unseen, "also": also}
+        return read_file(run, path, folder, each_line=each_line, **options)
+
+    files = [read_by(run, {}) for run in runs]
+    union = {number: each for file in files for number, each in file.left_out.items()}
+    return [
+        file if len(file.left_out) == len(union) else read_by(run, union)
+        for run, file in zip(runs, files, strict=True)
+    ]
+
+
+def score(run: Run, file: ReadFile, folder: str, hidden: str | None = None) -> ScoredFile:
+    """Scores what was read; files that are needed meanwhile go into a folder."""
+    with contextlib.closing(Countdown(file.corpus.num_events, "events")) as countdown:
+        return score_sequences(
             run,
-            path,
+            file,
             folder,
-            each_line=FLAGS.each_line and is_stream_of_text(run),
             eval_batch_size=FLAGS.eval_batch_size,
             hidden=hidden,
             report=countdown,
+        )
+
+
+def tell_of_unseen(file: ReadFile) -> None:
+    """Tells how many sequences are not scored, and why."""
+    if file.left_out:
+        logging.warning(
+            "%s of %s sequences have no score, for symbols that training never saw: %s",
+            f"{len(file.left_out):,}",
+            f"{len(file.left_out) + len(file.numbers):,}",
+            listing(each.symbols for each in file.left_out.values()),
         )
 
 
@@ -90,12 +123,17 @@ def event_bits(scored: ScoredFile, number: int) -> np.ndarray:
 
 def plot(scored: ScoredFile, other: ScoredFile | None, scores: SequenceScores) -> None:
     """Draws the surprise of one sequence: the one asked for, or that of the highest rank."""
-    number, path = FLAGS.plot_sequence, os.path.expanduser(FLAGS.plot)
-    count = len(scored.scores.nats)
-    if number is None:
+    asked, path = FLAGS.plot_sequence, os.path.expanduser(FLAGS.plot)
+    count = len(scored.numbers) + len(scored.left_out)
+    if asked is None:
         number = int(scores.order(FLAGS.rank)[-1]) if FLAGS.rank else 0
-    if number >= count:
-        raise InputError(f"--plot_sequence must be below the {count:,} sequences, got {number}")
+    elif asked >= count:
+        raise InputError(f"--plot_sequence must be below the {count:,} sequences, got {asked}")
+    elif asked in scored.left_out:
+        symbols = listing([scored.left_out[asked].symbols])
+        raise InputError(f"--plot_sequence={asked} has no score, for symbols unseen: {symbols}")
+    else:
+        number = int(np.searchsorted(scored.numbers, asked))
     values = event_bits(scored, number)
     if scored.codec.is_text:
         start = int(scored.corpus.offsets[number])
@@ -131,16 +169,20 @@ def run() -> None:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="grnn_jax-")) for _ in "ab"
         ]
         hidden = os.path.expanduser(FLAGS.hidden) if FLAGS.hidden else None
-        scored = score(run, folders[0], hidden)
-        other = None if other_run is None else score(other_run, folders[1])
+        files = read([run] if other_run is None else [run, other_run], folders[0])
+        tell_of_unseen(files[0])
+        scored = score(run, files[0], folders[0], hidden)
+        other = None if other_run is None else score(other_run, files[1], folders[1])
         scores = scored.scores if other is None else compare(scored, other, FLAGS.per_event)
-        lines = records(scored, rank=FLAGS.rank, other=other, per_event=FLAGS.per_event)
+        first = {"unseen_first": FLAGS.unseen == "rank_first"}
+        lines = records(scored, rank=FLAGS.rank, other=other, per_event=FLAGS.per_event, **first)
         if FLAGS.plot:
             plot(scored, other, scores)
         whole: dict[str, Any] = {
             "method": "static",
             "step": run.step,
             **summary(scores),
+            **({} if FLAGS.unseen == "error" else {"num_left_out": len(scored.left_out)}),
             "is_density": is_density,
             **({"unit": run.codec.unit} if is_density else {}),
             "checkpoint": FLAGS.checkpoint,
@@ -155,8 +197,9 @@ def run() -> None:
         write_json_lines(lines, standard_output())
         nats = whole["nats_per_event"]
         logging.info(
-            "%s sequences, %s events: %.4f nats, %.4f bits per event",
-            f"{whole['num_sequences']:,}", f"{whole['num_events']:,}", nats, bits(nats),
+            "%s sequences, %s events%s: %.4f nats, %.4f bits per event",
+            f"{whole['num_sequences']:,}", f"{whole['num_events']:,}",
+            ", their ends included" if run.codec.with_end else "", nats, bits(nats),
         )  # fmt: skip
 
 
@@ -170,6 +213,9 @@ def define_flags() -> None:
     define("boolean", "per_event", False, "A record for each event, not for each sequence.")
     order = "Order of the sequences, the most probable first; empty: that of the file."
     define("enum", "rank", "", order, enum_values=["", *RANKS])
+    unseen = "Sequences with symbols that training never saw, which have no probability: an error "
+    unseen += "that lists them, or left out with a count, or first in the order, without numbers."
+    define("enum", "unseen", "error", unseen, enum_values=list(UNSEEN))
     define("string", "other_workdir", "", "Another run, for the likelihood ratio.")
     lines = "Runs on text: each line of the file is a sequence of its own, its line end included."
     define("boolean", "each_line", False, lines)

@@ -18,6 +18,7 @@ from grnn_jax.data.number_columns import LARGEST
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.data.splitting import Fractions
 from grnn_jax.data.tables import Table, column_names, read_table
+from grnn_jax.data.unseen import UnseenError
 from grnn_jax.errors import InputError
 
 _DWARFED = 100
@@ -195,18 +196,24 @@ class EventsCodec(SequenceCodec):
         waits = waits.astype(np.float32)
         censored = np.arange(len(waits)) >= len(item.times)
         events: dict[str, Any] = {"wait": {"wait": waits, "censored": censored}}
+        unseen: list[tuple[Any, str, str]] = []
         for column, marks in zip(column_names(self.mark_columns), self.marks, strict=True):
             codes = {mark: code for code, mark in enumerate(marks)}
             marks_of_events = np.zeros(len(waits), np.int32)
             for index, row in enumerate(item.rows):
                 mark = item.table.texts[column][row]
                 if mark not in codes:
-                    raise InputError(
-                        f"{item.table.where(row, column)}: the mark {mark!r} does not occur in the "
-                        "training split"
-                    )
+                    unseen.append((row, column, mark))
+                    continue
                 marks_of_events[index] = codes[mark]
             events[column] = marks_of_events
+        if unseen:
+            row, column, mark = unseen[0]
+            raise UnseenError(
+                f"{item.table.where(row, column)}: the mark {mark!r} does not occur in the "
+                "training split",
+                (mark for _, _, mark in unseen),
+            )
         return events
 
 

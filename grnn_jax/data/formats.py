@@ -19,6 +19,7 @@ from grnn_jax.data.series import SeriesCodec
 from grnn_jax.data.splitting import Fractions, make_fractions
 from grnn_jax.data.strokes import StrokesCodec
 from grnn_jax.data.text import TextFormat
+from grnn_jax.data.unseen import Unseen
 from grnn_jax.data.voices import VoicesCodec
 from grnn_jax.errors import InputError
 
@@ -174,6 +175,7 @@ def load_file(
     as_is: bool = False,
     skip_bad: bool = False,
     max_file_gib: float = MAX_FILE_GIB,
+    unseen: Unseen | None = None,
 ) -> Corpus:
     """Loads one file whole, encoded by the codec of a run.
 
@@ -187,6 +189,7 @@ def load_file(
         as_is: whether a file of text is taken as its format says, whatever it looks like.
         skip_bad: whether sequences that cannot be used are left out, with a warning.
         max_file_gib: the GiB that the file may expand to, if it is compressed.
+        unseen: leaves out sequences with symbols that training never saw; None to refuse them.
 
     Returns:
         The sequences of the file.
@@ -200,6 +203,7 @@ def load_file(
         "as_is": as_is,
         "skip_bad": skip_bad,
         "max_file_gib": max_file_gib,
+        "unseen": unseen,
     }
     with _enough_memory(argument, path):
         corpus = format_of_file.load_file(

@@ -4,6 +4,7 @@ A new format is one file with one subclass of `SequenceCodec`, and one line in `
 """
 
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -19,6 +20,7 @@ from grnn_jax.data.corpus import Corpus, Events, event_arrays, file_identity, ma
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.splitting import Fractions, deal
 from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store
+from grnn_jax.data.unseen import Unseen
 from grnn_jax.errors import InputError
 
 READING = "skip_bad", "max_file_gib"
@@ -398,6 +400,7 @@ def _encode(
     splits: Mapping[str, Sequences],
     writers: Mapping[str, CorpusWriter],
     skip_bad: bool,
+    unseen: Unseen | None = None,
 ) -> dict[str, int]:
     """Writes all sequences, and counts those of valid and test that also stand in train."""
     digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
@@ -406,7 +409,8 @@ def _encode(
         for name, item in zip(sequences.names, sequences.items, strict=True):
             events = None
             with bad.record():
-                events = codec.encode(item, name)
+                encode = functools.partial(codec.encode, item, name)
+                events = encode() if unseen is None else unseen.take(len(digests[split]), encode)
             if events is None:
                 continue
             if len(next(event_arrays(events))[1]) == 0 and not codec.wraps_end:
@@ -438,7 +442,9 @@ def load_sequence_file(
     stored = store(
         ["train"],
         _empty(codec),
-        lambda writers: _encode(codec, {"train": sequences}, writers, skip_bad),
+        lambda writers: _encode(
+            codec, {"train": sequences}, writers, skip_bad, settings.get("unseen")
+        ),
         cache_dir,
         key,
     )

@@ -15,9 +15,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from grnn_jax.checked_json import parse, with_digest, without_digest
-from grnn_jax.data.bad_records import BadRecords
-from grnn_jax.data.corpus import Corpus, Events, TextSource, event_arrays, map_events
-from grnn_jax.data.text_codec import TextCodec, complete_pieces
+from grnn_jax.data.corpus import Corpus, Events, event_arrays, map_events
 from grnn_jax.errors import InputError
 
 _CACHE_VERSION = 3
@@ -115,49 +113,6 @@ def _file_digest(path: pathlib.Path) -> bytes:
 def _joint_digest(digests: Sequence[bytes]) -> str:
     """The digest of a corpus, from those of its arrays and of where its sequences start."""
     return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
-def write_text(
-    source: TextSource, codec: TextCodec, writer: CorpusWriter, bad: BadRecords | None = None
-) -> None:
-    """Encodes a source as text: each document one sequence, without an end token.
-
-    Args:
-        source: where the text comes from.
-        codec: its codec.
-        writer: where the tokens go.
-        bad: is told which lines cannot be used, and are empty; without it they are errors.
-
-    Raises:
-        InputError: a symbol is not known to the codec.
-    """
-    for name, chunks in source.documents(codec.decode_errors, bad):
-        writer.start_sequence()
-        line, column = 1, 1
-        for piece in complete_pieces(chunks, codec):
-            writer.append(codec.encode(piece, name, line=line, column=column))
-            newlines = piece.count("\n")
-            line += newlines
-            column = len(piece) - piece.rfind("\n") if newlines else column + len(piece)
-
-
-def write_line(codec: TextCodec, name: str, number: int, line: str, writer: CorpusWriter) -> None:
-    """Encodes a line as one sequence that ends with the end token.
-
-    Args:
-        codec: a codec with an end.
-        name: of the document, for messages.
-        number: of the line, from 1.
-        line: its text.
-        writer: where the tokens go.
-
-    Raises:
-        InputError: a symbol is not known to the codec.
-    """
-    assert codec.end is not None
-    ids = codec.encode(line, name, line=number)
-    writer.start_sequence()
-    writer.append(np.append(ids, np.int32(codec.end)))
 
 
 def store(

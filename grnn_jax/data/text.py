@@ -21,8 +21,10 @@ from grnn_jax.data.file_kinds import COLUMN_KINDS, kind_of
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.shakespeare import PlaysSource
 from grnn_jax.data.splitting import Fractions, deal
-from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store, write_line, write_text
+from grnn_jax.data.store import CorpusWriter, Stored, open_stored, store
 from grnn_jax.data.text_codec import CODECS, TextCodec, check_codec_options
+from grnn_jax.data.text_writer import write_line, write_text
+from grnn_jax.data.unseen import Unseen
 from grnn_jax.errors import InputError
 
 READING = "as_is", "skip_bad", "max_file_gib"
@@ -93,6 +95,7 @@ class TextFormat(Format):
             Fractions(),
             by_line=not self.is_stream,
             skip_bad=settings["skip_bad"],
+            unseen=settings.get("unseen"),
         )
         return loader.load(codec, cache_dir).corpora["train"]
 
@@ -143,6 +146,7 @@ class TextLoader:
         held_out: the parts of the training source that are held out.
         by_line: whether each line is a sequence; else each document is one, cut anywhere.
         skip_bad: whether lines that cannot be used are left out, with a warning.
+        unseen: leaves out sequences with symbols that the codec does not know; None to refuse them.
     """
 
     def __init__(
@@ -152,8 +156,9 @@ class TextLoader:
         *,
         by_line: bool,
         skip_bad: bool = False,
+        unseen: Unseen | None = None,
     ):
-        self._sources = sources
+        self._sources, self._unseen = sources, unseen
         self._by_line = by_line
         self._skip_bad = skip_bad
         self._held_out = held_out
@@ -264,7 +269,7 @@ class TextLoader:
     def _fill_text(self, codec: TextCodec, writers: Mapping[str, CorpusWriter]) -> None:
         bad = BadRecords(self._skip_bad)
         for split, source in self._sources.items():
-            write_text(source, codec, writers[split], bad)
+            write_text(source, codec, writers[split], bad, self._unseen)
         bad.finish("lines")
 
     def _fill_lines(self, codec: TextCodec, writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
@@ -276,10 +281,13 @@ class TextLoader:
             for i, (document, number, line) in enumerate(self._lines(source, type(codec), bad)):
                 empty = False
                 target = name if split is None else SPLITS[split[i]]
+                place, taken = (document, number), len(hashes[target])
                 try:
-                    write_line(codec, document, number, line, writers[target])
+                    known = write_line(codec, place, line, writers[target], self._unseen, taken)
                 except InputError as error:
                     bad.add(error)
+                    continue
+                if not known:
                     continue
                 digest = hashlib.blake2b(line.encode("utf-8", "surrogateescape"), digest_size=8)
                 hashes[target].append(int.from_bytes(digest.digest(), "little"))

@@ -21,6 +21,7 @@ from grnn_jax.data.text_codec_base import (
     complete_pieces,
     locate,
 )
+from grnn_jax.data.unseen import UnseenError
 from grnn_jax.errors import InputError
 
 UNKNOWN = "<unk>"
@@ -65,10 +66,12 @@ class CharCodec(TextCodec):
         if unknown.any():
             at = int(unknown.argmax())
             line, column = locate(text, at, line, column)
-            raise InputError(
+            raise UnseenError(
                 f"{source}, line {line}, column {column}: character {text[at]!r} "
                 f"(U+{ord(text[at]):04X}) is not among the {self.num_symbols} characters known "
-                "to the codec of this run"
+                "to the codec of this run",
+                (text[int(i)] for i in np.flatnonzero(unknown)),
+                text,
             )
         return ids
 

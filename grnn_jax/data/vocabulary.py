@@ -10,7 +10,7 @@ from jaxtyping import Integer
 
 from grnn_jax.data.codec import Options
 from grnn_jax.data.text_codec_base import Ids, TextCodec, locate
-from grnn_jax.errors import InputError
+from grnn_jax.data.unseen import UnseenError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +66,11 @@ class VocabularyCodec(TextCodec):
         if unknown.any():
             first = int(unknown.argmax())
             line, column = locate(text, len("".join(symbols[:first])), line, column)
-            raise InputError(
+            raise UnseenError(
                 f"{source}, line {line}, column {column}: symbol {symbols[first]!r} is not among "
-                f"the {self.num_symbols} symbols known to the codec of this run"
+                f"the {self.num_symbols} symbols known to the codec of this run",
+                (symbols[int(i)] for i in np.flatnonzero(unknown)),
+                text,
             )
         return ids
 

@@ -11,6 +11,7 @@ from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
+from grnn_jax.data.unseen import UnseenError
 from grnn_jax.errors import InputError
 
 REST = -1
@@ -89,9 +90,10 @@ class VoicesCodec(SequenceCodec):
         bad = (classes < 0) | (classes > self.num_pitches)
         if bad.any():
             frame, voice = (int(i) for i in np.argwhere(bad)[0])
-            raise InputError(
+            raise UnseenError(
                 f"{name}, frame {frame}, voice {voice}: pitch {item[frame, voice]} lies outside "
-                f"{self.lowest_pitch} .. {self.lowest_pitch + self.num_pitches - 1}"
+                f"{self.lowest_pitch} .. {self.lowest_pitch + self.num_pitches - 1}",
+                item[bad].tolist(),
             )
         return classes.astype(np.uint8)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from grnn_jax.data import decoding
 from grnn_jax.data.corpus import Corpus, FileSource, iter_lines
 from grnn_jax.data.formats import load_splits
-from grnn_jax.data.store import store, write_text
+from grnn_jax.data.store import store
 from grnn_jax.data.text_codec import build_codec
+from grnn_jax.data.text_writer import write_text
 from grnn_jax.errors import InputError
 
 
