@@ -7,6 +7,7 @@ Its item `checksums` says what all others must be when they are read. Several pr
 together and need one shared file system.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -332,6 +333,7 @@ class CheckpointStore:
         return read, ""
 
     def close(self) -> None:
-        """Waits for what is being written and lets go of the directories."""
-        self._latest.close()
-        self._best.close()
+        """Waits for what is being written and lets go of the directories; `wait` tells errors."""
+        for manager in (self._latest, self._best):
+            with contextlib.suppress(Exception):
+                manager.close()

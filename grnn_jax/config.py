@@ -149,6 +149,7 @@ class Config:
     decay_factor: float = _setting(0.5, "Factor of a decay of schedule=step.", "schedule", minimum=0.0, maximum=1.0)
     plateau_patience: int = _setting(0, "Evaluations without a better score before the learning rate is reduced; 0: never.", "schedule", minimum=0, maximum=MAX_COUNT)
     plateau_factor: float = _setting(0.5, "Factor of a reduction on a plateau.", "schedule", minimum=0.0, maximum=1.0)
+    extend_to: int = _setting(0, "Continue a run to this many steps, with the schedule of a run of that length from there on; 0: num_steps as it began.", "schedule", minimum=0, maximum=MAX_COUNT, may_change=True)
     early_stopping_patience: int = _setting(0, "Evaluations without a better score before the run stops; 0: never.", "schedule", minimum=0, maximum=MAX_COUNT, may_change=True)
 
     start_from: str = _setting("", "Workdir of a run whose codec and parameters (best ones, averaged) a new run begins with.", "run")
@@ -157,8 +158,14 @@ class Config:
     eval_every: int = _setting(500, "Steps between two evaluations on the validation split; 0: only at the end.", "run", minimum=0, maximum=MAX_COUNT, may_change=True)
     checkpoint_every: int = _setting(500, "Steps between two checkpoints; 0: only at the end.", "run", minimum=0, maximum=MAX_COUNT, may_change=True)
     keep_checkpoints: int = _setting(2, "Latest checkpoints kept, beside the best one.", "run", minimum=2, maximum=MAX_COUNT, may_change=True)
+    max_minutes: float = _setting(0.0, "Minutes after which training has stopped, evaluated and saved, to be gone on with; 0: no limit.", "run", minimum=0.0, maximum=1e6, may_change=True)
     profile: bool = _setting(False, "Write a profiler trace of a few steps to WORKDIR/profile.", "run", may_change=True)
 # fmt: on
+
+    @property
+    def last_step(self) -> int:
+        """Training steps of the run, those that it was extended by among them."""
+        return self.extend_to or self.num_steps
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
@@ -224,6 +231,8 @@ def validate(config: Config) -> None:
         raise InputError(
             f"warmup_steps must be at most num_steps={c.num_steps}, got {c.warmup_steps}"
         )
+    if 0 < c.extend_to <= c.num_steps:
+        raise InputError(f"extend_to must be greater than num_steps={c.num_steps}, got {c.extend_to}")
     if c.plateau_patience and not c.eval_every:
         raise InputError("plateau_patience needs eval_every of at least 1, got 0")
     if c.early_stopping_patience and not c.eval_every:
@@ -234,7 +243,7 @@ def differences(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
     """Settings in which a run cannot be resumed because they would make it another run.
 
     The number of steps may change, except under the cosine schedule, whose learning rate at every
-    step depends on it.
+    step depends on it. A run that was extended is not shortened again.
 
     Args:
         saved: settings of the run in the workdir.
@@ -249,6 +258,8 @@ def differences(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
         may_change = field.metadata["may_change"]
         if name == "num_steps" and saved.schedule == "cosine":
             may_change = False
+        if name == "extend_to":
+            may_change = new >= old
         if old != new and not may_change:
             changed[name] = (old, new)
     return changed

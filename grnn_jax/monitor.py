@@ -7,27 +7,67 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import tqdm
 from absl import logging
 
+from grnn_jax.checked_json import parse
+from grnn_jax.errors import InputError
+
 METRICS_FILE = "metrics.jsonl"
 
 
+def _is_record(record: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a line of the metrics is one that `Monitor.write` writes."""
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return False
+    numbers = [value for name, value in record.items() if name != "kind" and value is not None]
+    # No greater integer is written, and none that NumPy could not hold.
+    if not all(type(n) is float or (type(n) is int and abs(n) < 2**63) for n in numbers):
+        return False
+    return type(record.get("step")) is int and record["step"] >= 0
+
+
+def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of the metrics with their records; those that are none are left out with a warning.
+
+    What a killed process left unfinished goes without a word.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise InputError(f"workdir: {path} cannot be read: {error.strerror or error}") from error
+    found, wrong = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = parse(line.decode()) if line.strip() else None
+        except ValueError:
+            record = None
+        if _is_record(record):
+            found.append((line.decode() + "\n", record))
+        elif line.strip() and number < len(lines):
+            wrong.append(number)
+    if wrong:
+        logging.warning(
+            "%s: %d line(s) that are no records of a run are left out, the first is line %d",
+            path,
+            len(wrong),
+            wrong[0],
+        )
+    return found
+
+
 def _truncate(path: Path, last: dict[str, int]) -> None:
-    """Drops the lines of a lost future, and a line that a killed process left unfinished."""
+    """Drops the lines of a lost future, and those that are none."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record["step"] <= last.get(record["kind"], last["train"]):
-            kept.append(line + "\n")
+    kept = [
+        line
+        for line, record in _read(path)
+        if record["step"] <= last.get(record["kind"], last["train"])
+    ]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept))
     os.replace(temporary, path)
@@ -40,16 +80,13 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
         workdir: directory of a run.
 
     Returns:
-        One dict a line; empty where there is no file. An unfinished last line is left out.
+        One dict a line: kind, step, and numbers or None; empty where there is no file. An
+        unfinished last line is left out, and with a warning lines that are no records.
+
+    Raises:
+        InputError: the file cannot be read.
     """
-    path = Path(workdir) / METRICS_FILE
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
+    return [record for _, record in _read(Path(workdir) / METRICS_FILE)]
 
 
 def _clock(seconds: float) -> str:
@@ -124,6 +161,11 @@ class Monitor:
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Puts what TensorBoard has of the metrics on the disk; metrics.jsonl is there already."""
+        if self._active:
+            self._board.flush()
 
     def report_training(self, step: int, values: Mapping[str, float | int]) -> None:
         """Writes the metrics of training and shows them.

@@ -35,7 +35,7 @@ def make_schedule(config: Config) -> optax.Schedule:
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.schedule == "cosine":
         main = optax.cosine_decay_schedule(
-            peak, max(1, config.num_steps - warmup), alpha=config.final_learning_rate_fraction
+            peak, max(1, config.last_step - warmup), alpha=config.final_learning_rate_fraction
         )
     elif config.schedule == "step":
         main = optax.exponential_decay(

@@ -20,6 +20,7 @@ class Result(NamedTuple):
         best_step: its step.
         signal: number of the signal that stopped the run, or 0.
         reason: why it ended, one sentence.
+        is_done: False where the same command would train on.
     """
 
     step: int
@@ -28,6 +29,7 @@ class Result(NamedTuple):
     best_step: int
     signal: int
     reason: str
+    is_done: bool = True
 
 
 @dataclasses.dataclass
@@ -140,6 +142,7 @@ class Progress:
         """Whether the score has not become better for `early_stopping_patience` evaluations."""
         return 0 < config.early_stopping_patience <= self.since_best
 
-    def result(self, step: int, signal: int, reason: str) -> Result:
+    def result(self, step: int, signal: int, reason: str, is_done: bool) -> Result:
         """How a call ends, see `Result`."""
-        return Result(step, self.last_nats, self.best_nats, self.best_step, signal, reason)
+        scores = self.last_nats, self.best_nats, self.best_step
+        return Result(step, *scores, signal, reason, is_done)

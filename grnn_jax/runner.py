@@ -6,6 +6,7 @@ A workdir holds everything of a run: `config.json`, `codec.json`, `tokens/` (the
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import time
@@ -34,18 +35,24 @@ from grnn_jax.sharding import (
     shard_batch,
 )
 from grnn_jax.signals import Signals
+from grnn_jax.system_errors import fault
 from grnn_jax.training import TrainState, init_train_state, make_train_step, train_state_shardings
 from grnn_jax.workdir import build_model, load_run, open_workdir, validate, workdir_lock
 
 PROFILED_STEPS = (10, 15)
 LARGE_FILE = 2**22
 """Bytes of a file that may take a minute to read the first time."""
+TIME_IS_UP = 1000
+"""Stands where the number of a signal does: `max_minutes` are over."""
+DIVERGED = 1e6
+"""Nats per event from which on a model is lost, whatever it models, though they are finite."""
 
 
 class _Loop:
     """The state of a run in this process and the things that a step may be followed by."""
 
     def __init__(self, config: Config, workdir: Path, signals: Signals):
+        self.started = time.perf_counter()
         mesh = make_mesh()
         check_batch_size(config.batch_size, mesh)
         check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
@@ -96,18 +103,29 @@ class _Loop:
             state = put_on_mesh(jax.jit(init)(params), self.shardings)
         self.state = state
         opened.commit()
+        self.identity = _identity(workdir)
+        self.trained_nats: float | None = None
+        self.clock, self.clock_events, self.events_per_second = 0.0, 0, 0.0
+        self.first_seconds = 0.0  # Of the first step, with its compilation.
+        self.ending = 0.0  # Seconds that the last evaluation and its checkpoint may take.
         self.step = int(self.state.step)
         self.saved_step = self.step if self.store.steps() else -1
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
-        self.stop_signal = 0
+        self.agreed_stop = 0
         scored, logged = self.progress.last_step, self.progress.logged_step
-        self.monitor = Monitor(workdir, self.step, config.num_steps, scored, logged)
+        self.monitor = Monitor(workdir, self.step, config.last_step, scored, logged)
         self._restart_clock()
         num_params = count_parameters(self.state.params)
         self.monitor.say(
             f"{num_params:,} parameters on {mesh.size} {jax.devices()[0].platform} device(s); "
             + (f"going on after step {self.step}" if self.step else begin)
         )
+        if config.extend_to:
+            self.monitor.say(
+                f"extend_to={config.extend_to}: from step {self.step} on a new schedule, "
+                f"{config.schedule} to {config.extend_to} steps (the run began with "
+                f"{config.num_steps}); learning rate {float(self.schedule(self.step)):.2e}"
+            )
         if model.distribution.is_density:
             unit = self.codec.unit or "the data as given"
             self.monitor.say(f"nats are those of densities, in the units of {unit}")
@@ -135,6 +153,9 @@ class _Loop:
         return TrainState(**restored.params, **restored.state)
 
     def _restart_clock(self) -> None:
+        if self.clock_events:
+            seconds = max(time.perf_counter() - self.clock, 1e-6)
+            self.events_per_second = self.clock_events / seconds
         self.clock, self.clock_events, self.clock_steps = time.perf_counter(), 0, 0
 
     def advance(self) -> None:
@@ -142,7 +163,7 @@ class _Loop:
         batch = shard_batch(next(self.iterator), self.mesh)
         self.state, metrics = self.train_step(self.state, batch)
         if self.agree is not None:
-            metrics["signal"] = self.agree(self.signals.received)
+            metrics["stop"] = self.agree(self._own_stop())
         previous, self.pending = self.pending, (self.step + 1, metrics)
         self.step += 1
         self._absorb(previous)
@@ -155,16 +176,18 @@ class _Loop:
         values = jax.device_get(metrics)
         if not values["finite"]:
             kept = self.store.steps()
-            where = f"the checkpoint of step {kept[-1]}" if kept else "no checkpoint yet"
+            where = f"kept: the checkpoint of step {kept[-1]}; " if kept else ""
+            begin = "go on" if kept else "there is no checkpoint yet: start"
+            use = f", or evaluate and sample {self.workdir} as it is" if kept else ""
             raise RunError(
                 f"step {step} is not finite (loss {values['loss']:g} nats per event, gradient norm "
-                f"{values['grad_norm']:g}); kept: {where}; go on with a smaller learning_rate or "
-                f"clip_norm in another workdir, or evaluate and sample {self.workdir} as it is"
+                f"{values['grad_norm']:g}); {where}{begin} with a smaller learning_rate or "
+                f"clip_norm in another workdir{use}"
             )
         self.progress.add_events(
             float(values["nats"]), int(values["num_events"]), float(values["grad_norm"])
         )
-        self.stop_signal = int(values.get("signal", 0))
+        self.agreed_stop = int(values.get("stop", 0))
         self.clock_events += int(values["num_events"])
         self.clock_steps += 1
 
@@ -178,6 +201,7 @@ class _Loop:
         self.flush()
         seconds = time.perf_counter() - self.clock
         nats, num_events = self.progress.take_mean(self.step)
+        self.trained_nats = nats
         rate = float(self.schedule(self.step - 1)) * float(self.state.learning_rate_scale)
         self.monitor.report_training(
             self.step,
@@ -200,7 +224,8 @@ class _Loop:
             return
         progress, config = self.progress, self.config
         # Several processes evaluate together to the end; one alone gives up when told to stop.
-        stop = self.received_signal if self.agree is None else None
+        stop = (lambda: bool(self.signals.received)) if self.agree is None else None
+        begun = time.perf_counter()
         values = self.evaluate(self.state.evaluated_params, self.valid, stop)
         if values is None:
             return
@@ -218,32 +243,82 @@ class _Loop:
         )
         if best:
             self.save()
+        self.ending = max(self.ending, 1.5 * (time.perf_counter() - begun))
         self._restart_clock()
 
     def save(self) -> None:
         """Writes a checkpoint, and the best one if this is it. The state is known to be finite."""
         self.flush()
         progress, (params, rest) = dataclasses.asdict(self.progress), self.state.split()
-        self.store.wait()
+        self.wait()
+        self.monitor.flush()
         if self.saved_step != self.step:
             position = self.iterator.get_state()
             self.store.save_latest(self.step, params, rest, position, progress)
             self.saved_step = self.step
         if self.progress.best_step == self.step != self.saved_best:
-            self.store.wait()  # Never a best checkpoint that no latest one leads to again.
+            self.wait()  # Never a best checkpoint that no latest one leads to again.
             self.store.save_best(self.step, params, progress)
             self.saved_best = self.step
         self._restart_clock()
 
-    def received_signal(self) -> int:
-        """The signal that all processes know of, or 0."""
-        return self.signals.received if self.agree is None else self.stop_signal
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk, in the directory that the run began in.
+
+        Raises:
+            RunError: it is not.
+        """
+        if _identity(self.workdir) == self.identity:
+            self.store.wait()
+        if _identity(self.workdir) != self.identity:
+            raise RunError(
+                f"workdir: {self.workdir} was removed, renamed or replaced while the run was under "
+                "way; what was saved before is where it is now, and nothing after that is kept"
+            )
+
+    def _own_stop(self) -> int:
+        """The signal that this process received, `TIME_IS_UP`, or 0."""
+        seconds, minutes = time.perf_counter() - self.started, self.config.max_minutes
+        if self.signals.received or not minutes:
+            return self.signals.received
+        return TIME_IS_UP if seconds + self._seconds_to_end() >= 60 * minutes else 0
+
+    def _seconds_to_end(self) -> float:
+        """How long the evaluation and the checkpoint at the end are expected to take."""
+        if self.ending or self.valid is None or not self.events_per_second:
+            return self.ending
+        # Not measured yet: reading an event takes no longer than learning from it.
+        return 1.5 * self.valid.num_events / self.events_per_second + self.first_seconds
+
+    def stop(self) -> int:
+        """The signal that all processes know of, `TIME_IS_UP`, or 0."""
+        return self._own_stop() if self.agree is None else self.agreed_stop
+
+    def check_score(self) -> None:
+        """Raises RunError where the run ends with a model that is of no use."""
+        last = self.progress.last_nats if self.progress.last_step == self.step else None
+        for nats in (last, self.trained_nats):
+            if nats is not None and (math.isnan(nats) or DIVERGED <= nats < math.inf):
+                raise RunError(
+                    f"the run has diverged: {nats:.4g} nats per event after step {self.step}; "
+                    "start with a smaller learning_rate or clip_norm in another workdir; all is "
+                    f"kept in {self.workdir}, best the parameters of step {self.progress.best_step}"
+                )
 
     def close(self) -> None:
         """Lets go of files and threads."""
         self.monitor.close()
         self.store.close()
         self.iterator.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a directory from others of its name; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _due(step: int, every: int) -> bool:
@@ -258,11 +333,13 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
         workdir: its directory; a run that is in it goes on if its settings are the same.
 
     Returns:
-        How it ended. SIGTERM and SIGINT are not errors: the state is saved, and `signal` says so.
+        How it ended. SIGTERM, SIGINT, SIGHUP and SIGUSR1 are not errors: the state is saved, and
+        `signal` says so.
 
     Raises:
         InputError: the settings, the data or the workdir cannot be used.
-        RunError: a step was not finite, or the workdir could not be written to.
+        RunError: a step was not finite, the run ended with a score of more than `DIVERGED`, or the
+            workdir could not be written to.
 
     Example:
         >>> import grnn_jax
@@ -284,9 +361,10 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
                 )
                 return _run(loop)
         except OSError as error:
+            reason, advice = fault(error)
             raise RunError(
-                f"could not write in {workdir}: {error.strerror or error}; the checkpoints in it "
-                "are kept; start the same command again to go on"
+                f"could not go on in {workdir}: {reason}; the checkpoints in it are kept; "
+                f"{advice + ' and ' if advice else ''}start the same command again to go on"
             ) from error
 
 
@@ -295,12 +373,10 @@ def _run(loop: _Loop) -> Result:
     profiling = False
     if first:  # Makes up for what the process before did not come to after its last step.
         loop.save()
-        if _due(first, config.eval_every) and first < config.num_steps:
+        if _due(first, config.eval_every) and first < config.last_step:
             loop.evaluate_now()
     while (
-        loop.step < config.num_steps
-        and not loop.progress.stops_early(config)
-        and not loop.received_signal()
+        loop.step < config.last_step and not loop.progress.stops_early(config) and not loop.stop()
     ):
         if config.profile and loop.step - first == PROFILED_STEPS[0]:
             jax.profiler.start_trace(str(loop.workdir / "profile"))
@@ -312,8 +388,9 @@ def _run(loop: _Loop) -> Result:
             profiling = False
         if loop.step == first + 1:  # Compilation is not part of the speed.
             loop.flush()
+            loop.first_seconds = time.perf_counter() - loop.clock
             loop._restart_clock()
-        if _due(loop.step, config.log_every) or loop.step == config.num_steps:
+        if _due(loop.step, config.log_every) or loop.step == config.last_step:
             loop.log()
         if _due(loop.step, config.eval_every):
             loop.evaluate_now()
@@ -323,18 +400,22 @@ def _run(loop: _Loop) -> Result:
     loop.flush()
     if profiling:
         jax.profiler.stop_trace()
-    signal_number = loop.received_signal()
-    if not signal_number:
+    time_is_up = loop.stop() == TIME_IS_UP and loop.step < config.last_step
+    if loop.stop() in (0, TIME_IS_UP):
         if loop.progress.num_events:  # Stopped early, between two lines.
             loop.log()
         loop.evaluate_now()
     loop.save()
-    loop.store.wait()
-    reason = f"all {config.num_steps} steps are done"
-    if signal_number:
-        name = signal.Signals(signal_number).name
-        reason = f"stopped by {name} after step {loop.step}; the same command goes on from there"
+    loop.wait()
+    # A signal may have come in the last evaluation too.
+    number = loop.stop() if loop.stop() != TIME_IS_UP else 0
+    reason = f"all {config.last_step} steps are done"
+    if number or time_is_up:
+        by = signal.Signals(number).name if number else f"max_minutes={config.max_minutes:g}"
+        reason = f"stopped by {by} after step {loop.step}; the same command goes on from there"
     elif loop.progress.stops_early(config):
         reason = f"no better score in {config.early_stopping_patience} evaluations"
+    if not number:
+        loop.check_score()
     loop.monitor.say(reason)
-    return loop.progress.result(loop.step, signal_number, reason)
+    return loop.progress.result(loop.step, number, reason, not (number or time_is_up))

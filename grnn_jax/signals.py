@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish to stop after the present step, not as an end in the middle."""
+"""Signals as a wish to stop after the present step, not as an end in the middle."""
 
 import contextlib
 import os
@@ -8,11 +8,16 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-NUMBERS = (signal.SIGTERM, signal.SIGINT)
+INSISTENT = (signal.SIGTERM, signal.SIGINT)
+NUMBERS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Signals:
-    """Notes the first SIGTERM or SIGINT; the second one of its kind ends the process at once.
+    """Notes SIGTERM, SIGINT, SIGHUP and SIGUSR1.
+
+    A second SIGTERM or SIGINT ends the process at once. The others are sent twice without meaning
+    it: SIGHUP by a shell and by the system, when a terminal is lost, SIGUSR1 by a batch system as a
+    warning before its time is up. A process that ignores SIGHUP (nohup) goes on ignoring it.
 
     A thread reads the numbers, because Python's own handlers do not run while the main thread
     waits for a compilation or for a device.
@@ -23,6 +28,14 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = 0
+        self._terminals = [fd for fd in (0, 1, 2) if os.isatty(fd)]
+
+    def _leave_terminals(self) -> None:
+        """Writes nowhere what would go to a terminal that is lost, where writing is an error."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for fd in self._terminals:
+            os.dup2(nowhere, fd)
+        os.close(nowhere)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -35,12 +48,14 @@ class Signals:
                 number = numbers[0]
                 if number not in NUMBERS:
                     continue
-                if number in seen:
+                if number in seen and number in INSISTENT:
                     os._exit(128 + number)
+                if number == signal.SIGHUP:
+                    self._leave_terminals()
+                again = b"; the same signal again ends the run at once"
+                if number not in seen:
+                    os.write(2, b"\nstopping after this step%b\n" % (again * (number in INSISTENT)))
                 seen.add(number)
-                os.write(
-                    2, b"\nstopping after this step; the same signal again ends the run at once\n"
-                )
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["Signals"]:
@@ -53,7 +68,8 @@ class Signals:
         old_pipe = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         watcher = threading.Thread(target=self._watch, args=(read,), daemon=True)
         watcher.start()
-        old = {number: signal.signal(number, self._note) for number in NUMBERS}
+        noted = [n for n in NUMBERS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+        old = {number: signal.signal(number, self._note) for number in noted}
         try:
             yield self
         finally:

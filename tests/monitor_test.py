@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
 from absl import logging
 
+from grnn_jax.cli import plots
+from grnn_jax.errors import InputError
 from grnn_jax.monitor import Monitor, read_metrics
 
 VALUES = {
@@ -47,6 +50,53 @@ def test_a_line_is_on_the_disk_at_once_and_is_valid_json(tmp_path):
         "step": 1,
         "grad_norm": None,
     }
+    monitor.close()
+
+
+WRONG = [
+    b"5", b"{}", b"[]", b"\xff\xfe", b'"text"', b"null", b"[" * 100_000, b"{'kind': 1}",
+    b'{"kind": "train", "step": "10"}', b'{"kind": "train", "step": 1.5}',
+    b'{"kind": 3, "step": 1}', b'{"kind": "train"}', b'{"kind": "train", "step": true}',
+    b'{"kind": "train", "step": 5, "nats_per_event": "2"}',
+    b'{"kind": "train", "step": 5, "nats_per_event": [1]}',
+    b'{"kind": "train", "step": 5, "nats_per_event": 1' + b"0" * 400 + b"}",
+    b'{"kind": "train", "step": -1}',
+]  # fmt: skip
+
+
+def test_lines_that_are_no_records_are_left_out_with_one_warning(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda form, *args: said.append(form % args))
+    good = [
+        {"kind": kind, "step": step, "nats_per_event": nats}
+        for kind, step, nats in (("train", 10, 1.5), ("valid", 10, None), ("train", 20, 1))
+    ]
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps(good[0]).encode(), *WRONG, *(json.dumps(r).encode() for r in good[1:])]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    assert read_metrics(tmp_path) == good
+    assert len(said) == 1 and f"{len(WRONG)} line(s)" in said[0] and "line 2" in said[0]
+    assert plots.plot_learning_curve(tmp_path).exists()
+    monitor = Monitor(tmp_path, 10, 100)
+    monitor.close()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == good[:2]
+
+
+def test_metrics_that_cannot_be_read_are_one_sentence(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"workdir: .*metrics\.jsonl cannot be read: Is a dir"):
+        read_metrics(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        Monitor(tmp_path, 0, 100)
+
+
+def test_tensorboard_is_on_the_disk_after_a_flush(tmp_path):
+    monitor = Monitor(tmp_path, 0, 100)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    size = events.stat().st_size
+    monitor.write("train", 1, {"nats_per_event": 2.0})
+    monitor.flush()
+    assert events.stat().st_size > size
     monitor.close()
 
 

@@ -20,6 +20,7 @@ from grnn_jax.data import load_splits
 from grnn_jax.errors import InputError
 from grnn_jax.evaluation import evaluate
 from grnn_jax.monitor import Monitor, read_metrics
+from grnn_jax.optimizer import make_schedule
 from grnn_jax.runner import RunError, train
 from grnn_jax.signals import Signals
 from grnn_jax.workdir import data_settings, load_run, workdir_lock
@@ -210,6 +211,128 @@ def test_more_steps_go_on_and_other_settings_do_not(config, uninterrupted, tmp_p
     with pytest.raises(InputError) as caught:
         train(other, tmp_path / "w")
     assert "hidden_size was 8, is 16; seed was 0, is 3" in str(caught.value)
+
+
+def test_extend_to_goes_on_under_the_schedule_of_a_longer_run(config, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(Monitor, "say", lambda self, line: said.append(line))
+    short = dataclasses.replace(
+        config, schedule="cosine", num_steps=4, eval_every=0, checkpoint_every=0, log_every=1,
+        plateau_patience=0,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="extend_to=6 needs a run to continue"):
+        train(dataclasses.replace(short, extend_to=6), tmp_path / "w")
+    with pytest.raises(InputError, match="extend_to must be greater than num_steps=4, got 4"):
+        train(dataclasses.replace(short, extend_to=4), tmp_path / "w")
+    train(short, tmp_path / "w")
+    with pytest.raises(InputError, match=r"num_steps was 4, is 6.*extend_to=N gives more"):
+        train(dataclasses.replace(short, num_steps=6), tmp_path / "w")
+    longer = dataclasses.replace(short, extend_to=7)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6)
+        assert train(longer, tmp_path / "w").step == 6
+    assert any("from step 4 on a new schedule, cosine to 7 steps (the run began with 4)" in line
+               for line in said)  # fmt: skip
+    with pytest.raises(InputError, match="extend_to was 7, is 0"):  # Its end would come at once.
+        train(short, tmp_path / "w")
+    assert train(longer, tmp_path / "w").reason == "all 7 steps are done"
+    rates = [r["learning_rate"] for r in metrics(tmp_path / "w") if r["kind"] == "train"]
+    cosines = [make_schedule(short), make_schedule(dataclasses.replace(short, num_steps=7))]
+    expected = [float(cosines[step >= 4](step)) for step in range(7)]
+    assert rates == pytest.approx(expected, rel=1e-6)
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["extend_to"] == 7
+
+
+def test_max_minutes_ends_evaluated_and_saved(config, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(runner.time, "perf_counter", lambda: now[0])
+    advance = Monitor.advance
+
+    def slow(self, step):
+        advance(self, step)
+        now[0] += 30.0
+
+    monkeypatch.setattr(Monitor, "advance", slow)
+    limited = dataclasses.replace(config, eval_every=100, plateau_patience=0, max_minutes=2.0)
+    result = train(limited, tmp_path)
+    # The validation split, once more as large as a batch, is read in the time of a few steps.
+    assert 0 < result.step < 4 and not result.is_done and result.signal == 0
+    assert "stopped by max_minutes=2 after step" in result.reason
+    assert result.nats_per_event == result.best_nats_per_event is not None
+    assert load_run(tmp_path).step == result.step
+    again = train(dataclasses.replace(limited, max_minutes=0.0), tmp_path)
+    assert (again.step, again.is_done) == (12, True)
+
+
+@pytest.mark.parametrize("change", ["removed", "renamed", "replaced"])
+def test_a_workdir_that_is_gone_under_way_is_an_error(config, tmp_path, monkeypatch, change):
+    workdir, elsewhere = tmp_path / "w", tmp_path / "elsewhere"
+    advance = Monitor.advance
+
+    def advance_and_lose(self, step):
+        advance(self, step)
+        if step == 6:
+            if change == "removed":
+                while workdir.exists():  # While a checkpoint is written there.
+                    shutil.rmtree(workdir, ignore_errors=True)
+            else:
+                workdir.rename(elsewhere)
+            if change == "replaced":
+                workdir.mkdir()
+
+    monkeypatch.setattr(Monitor, "advance", advance_and_lose)
+    with pytest.raises(RunError, match="workdir: .*w was removed, renamed or replaced"):
+        train(config, workdir)
+    if change != "removed":
+        assert load_run(elsewhere, "latest").step >= 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_lost_terminal_and_the_warning_of_a_batch_system_save(
+    config, tmp_path, monkeypatch, number
+):
+    stop_at(monkeypatch, 1, number)
+    result = train(config, tmp_path)
+    assert (result.step, result.signal, result.is_done) == (1, number, False)
+    assert load_run(tmp_path, "latest").step == 1
+
+
+def test_a_run_that_diverged_is_an_error_though_it_is_finite(config, tmp_path):
+    wild = dataclasses.replace(
+        config, optimizer="sgd", learning_rate=1e9, clip_norm=1.0, accumulate_steps=1,
+        momentum=0.0, dropout=0.0, recurrent_dropout=0.0, ema_decay=0.0, num_steps=3,
+        plateau_patience=0,
+    )  # fmt: skip
+    with pytest.raises(RunError, match=r"the run has diverged: .* nats per event after step 3"):
+        train(wild, tmp_path)
+    assert load_run(tmp_path, "latest").step == 3  # Saved all the same.
+
+
+def test_not_finite_before_any_checkpoint_offers_none(config, tmp_path):
+    wild = dataclasses.replace(
+        config, optimizer="sgd", learning_rate=1e37, clip_norm=0.0, accumulate_steps=1,
+        checkpoint_every=0, eval_every=0, plateau_patience=0, momentum=0.0, log_every=1,
+    )  # fmt: skip
+    with pytest.raises(RunError, match="there is no checkpoint yet: start with") as caught:
+        train(wild, tmp_path)
+    assert "evaluate" not in str(caught.value)
+
+
+def test_a_damaged_position_or_counter_of_an_old_checkpoint_is_one_sentence(
+    config, uninterrupted, tmp_path
+):
+    for number, (item, old, new) in enumerate(
+        [("progress", "last_step", "lost_step"), ("progress", "12", '"12"'),
+         ("data", "processes", "p")]
+    ):  # fmt: skip
+        workdir = tmp_path / str(number)
+        shutil.copytree(uninterrupted[1], workdir)
+        for step in (workdir / "checkpoints" / "latest").iterdir():
+            shutil.rmtree(step / "checksums")  # As before there were any.
+            path = step / item / "metadata"
+            path.write_text(path.read_text().replace(old, new, 1))
+        with pytest.raises(InputError, match="workdir: the checkpoint of step 12 .* is damaged"):
+            train(config, workdir)
 
 
 def test_metrics_and_files_of_a_run(config, uninterrupted):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from fork_server import SCRIPTS, ForkServer, environment
 
+from grnn_jax.monitor import read_metrics
+
 SMALL = (
     "--hidden_size=8", "--batch_size=4", "--eval_batch_size=4", "--sequence_length=16",
     "--schedule=constant", "--num_steps=4", "--log_every=2", "--eval_every=2",
@@ -58,8 +60,8 @@ def test_train_prints_a_sample_and_leaves_everything_in_the_workdir(text_run, fo
     assert "orbax" not in text_run.err
     names = {path.name for path in (folder / "text").iterdir()}
     assert names == {
-        "checkpoints", "codec.json", "config.json", "data.json", "learning_curve.png",
-        "metrics.jsonl", "tensorboard", "tokens",
+        "checkpoints", "codec.json", "config.json", "data.json", "flags.txt",
+        "learning_curve.png", "metrics.jsonl", "tensorboard", "tokens",
     }  # fmt: skip
     assert (folder / "text" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     # A path given on the command line holds from everywhere.
@@ -187,6 +189,24 @@ def test_mistakes_are_one_sentence(run, text_run, arguments, words, request):
     assert len(lines) == 1 and lines[0].startswith("error: "), ended.err
     for word in words:
         assert word in lines[0]
+
+
+def test_a_workdir_alone_goes_on_and_its_flags_make_the_same_run(run, lines_run, folder):
+    shutil.copytree(folder / "lines", folder / "longer")
+    ended = run("train", "--workdir=longer", "--extend_to=5", "--noshow_sample", "--seed=0")
+    assert ended.status == 0, ended.err
+    assert "going on after step 4" in ended.err and "from step 4 on a new schedule" in ended.err
+    config = json.loads((folder / "longer" / "config.json").read_text())
+    assert (config["num_steps"], config["extend_to"], config["format"]) == (4, 5, "lines")
+    ended = run("train", "--workdir=longer", "--hidden_size=16", "--noshow_sample")
+    assert ended.status == 1 and "--hidden_size was 8, is 16)" in ended.err
+    ended = run("train", "--flagfile=longer/flags.txt", "--workdir=again", "--noshow_sample")
+    assert ended.status == 0, ended.err
+    curves = [
+        [(r["kind"], r["step"], r["nats_per_event"]) for r in read_metrics(folder / name)]
+        for name in ("lines", "again")
+    ]
+    assert curves[0] == curves[1]
 
 
 def test_help_can_be_read(run):

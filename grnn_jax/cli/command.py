@@ -80,7 +80,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def start(run: Callable[[], int | None], define: Callable[[], None], description: str) -> None:
+def start(
+    run: Callable[[], int | None],
+    define: Callable[[], None],
+    description: str,
+    *,
+    prepare: Callable[[], None] | None = None,
+) -> None:
     """Parses the flags, runs a command and turns mistakes of the user into one sentence.
 
     Exit status: 0 when done, 1 after an error, 128 + the signal's number after a signal.
@@ -89,6 +95,7 @@ def start(run: Callable[[], int | None], define: Callable[[], None], description
         run: what the command does; its result is the exit status.
         define: defines the flags.
         description: text for `--help`.
+        prepare: what is done with the flags before the devices start that they ask for.
     """
     try:
         streams.prepare()
@@ -119,6 +126,8 @@ def start(run: Callable[[], int | None], define: Callable[[], None], description
             logging.info("%s", note)
         try:
             with interrupts.raised():
+                if prepare is not None:
+                    prepare()
                 if "num_cpu_devices" in FLAGS:
                     start_devices()
                 status = run() or 0

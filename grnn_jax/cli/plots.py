@@ -117,7 +117,7 @@ def _curve(records: list[dict[str, Any]], kind: str) -> tuple[np.ndarray, np.nda
     chosen = [
         (record["step"], record["nats_per_event"])
         for record in records
-        if record["kind"] == kind and record["nats_per_event"] is not None
+        if record["kind"] == kind and record.get("nats_per_event") is not None
     ]
     steps, nats = np.array(chosen, np.float64).reshape(-1, 2).T
     finite = np.isfinite(nats)

@@ -3,11 +3,14 @@
     grnn-train                                      Shakespeare's plays
     grnn-train --workdir=runs/mine --data=mine.txt
     grnn-train --preset=smoke
+    grnn-train --workdir=runs/mine --extend_to=5000   on, beyond the steps that it began with
 
-Everything of the run is kept in --workdir. SIGTERM and Ctrl-C save and end it, with status
-128 + the signal's number; the same command goes on from there.
+Everything of the run is kept in --workdir. SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C save and end it,
+with status 128 + the signal's number; the same command goes on from there, and so does --workdir
+alone.
 """
 
+import dataclasses
 import os
 import sys
 import time
@@ -51,6 +54,16 @@ def show_sample(run: workdir.Run) -> None:
         print()
 
 
+def adopt_settings() -> None:
+    """Gives the flags that are not given the values of the run in --workdir, where there is one."""
+    if not os.path.exists(os.path.join(FLAGS.workdir, workdir.CONFIG_FILE)):
+        return
+    saved = workdir.read_config(FLAGS.workdir)
+    for name, value in dataclasses.asdict(saved).items():
+        if FLAGS[name].using_default_value:
+            FLAGS[name].value = value
+
+
 def run() -> int:
     """Trains, scores, samples and draws, as the flags say."""
     config = flags.config_from_flags()
@@ -72,6 +85,9 @@ def run() -> int:
             result.best_step,
             time.perf_counter() - started,
         )
+    if not result.is_done:  # Its time is up: nothing that takes more of it.
+        logging.info("everything is in %s", FLAGS.workdir)
+        return 0
     if FLAGS.score_test:
         values = evaluation.evaluate(FLAGS.workdir, split="test")
         logging.info("test %.4f nats per event", values["nats_per_event"])
@@ -96,4 +112,4 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command grnn-train."""
-    command.start(run, define_flags, __doc__)
+    command.start(run, define_flags, __doc__, prepare=adopt_settings)

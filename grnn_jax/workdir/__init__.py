@@ -3,6 +3,7 @@
 from grnn_jax.workdir.build import build_model, choices, is_sitewise, validate
 from grnn_jax.workdir.lock import workdir_lock
 from grnn_jax.workdir.run import (
+    CONFIG_FILE,
     LoadedWorkdir,
     Run,
     data_settings,
@@ -15,6 +16,7 @@ from grnn_jax.workdir.run import (
 )
 
 __all__ = [
+    "CONFIG_FILE",
     "LoadedWorkdir",
     "Run",
     "build_model",

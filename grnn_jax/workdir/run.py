@@ -20,10 +20,12 @@ from grnn_jax.errors import InputError
 from grnn_jax.model import Model
 from grnn_jax.sharding import make_mesh, replicated
 from grnn_jax.workdir.build import build_model, validate
+from grnn_jax.workdir.flag_file import to_flags
 from grnn_jax.workdir.lock import make_workdir
 
 CONFIG_FILE = "config.json"
 CODEC_FILE = "codec.json"
+FLAGS_FILE = "flags.txt"
 DATA_FILE = "data.json"
 TOKENS_FOLDER = "tokens"
 
@@ -40,7 +42,8 @@ class LoadedWorkdir(NamedTuple):
     Attributes:
         splits: the data.
         codec: how it became events.
-        commit: writes config.json, codec.json and data.json, once nothing else can be wrong.
+        commit: writes config.json, codec.json, data.json and flags.txt, once nothing else can be
+            wrong.
     """
 
     splits: Splits
@@ -217,12 +220,21 @@ def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
         changed = differences(saved, config)
         if changed:
             flags = "; ".join(f"{n} was {old!r}, is {new!r}" for n, (old, new) in changed.items())
-            cosine = " (schedule=cosine depends on num_steps)" if "num_steps" in changed else ""
+            cosine = (
+                " (schedule=cosine depends on num_steps; extend_to=N gives more)"
+                if "num_steps" in changed
+                else ""
+            )
             raise InputError(
                 f"workdir: the run in {workdir} has other settings ({flags}){cosine}; give the "
                 "settings it was started with, or another workdir"
             )
         codec = _read_codec(workdir)
+    elif config.extend_to:
+        raise InputError(
+            f"extend_to={config.extend_to} needs a run to continue, got workdir={workdir} without "
+            "one; a new run takes num_steps"
+        )
     elif config.start_from:
         codec = _codec_to_start_with(config)
     splits = _load_data(config, workdir, codec, reuse=False)
@@ -233,6 +245,7 @@ def open_workdir(config: Config, workdir: Path) -> LoadedWorkdir:
             saved = {"folder": splits.folder.name, "contents": splits.contents}
             _write(workdir / CODEC_FILE, json.dumps(with_digest(splits.codec.to_dict())))
             _write(workdir / DATA_FILE, json.dumps(with_digest(saved), indent=2) + "\n")
+            _write(workdir / FLAGS_FILE, to_flags(config))
             _write(workdir / CONFIG_FILE, to_json(config))
             remove_others(splits.folder, unfinished=jax.process_count() == 1)
 
