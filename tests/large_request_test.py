@@ -1,6 +1,7 @@
 """Requests for many samples: stopped anywhere, they end as if nothing was; few samples are held."""
 
 import functools
+import gc
 import json
 import tracemalloc
 
@@ -45,7 +46,20 @@ def pictured(folder):
     return target._replace(picture=picture)
 
 
+def files_and_array(folder):
+    """An array of all samples, and a file of each beside it."""
+    files = targets.numbered_files(
+        folder / "out", "bin", NUM_SAMPLES, lambda path, series: path.write_bytes(series.tobytes())
+    )
+    array = targets.array_file(folder / "out" / "a.npz", np.int16, (None, 2), lambda series: series)
+    return targets.with_files_beside(array, files, folder / "out")
+
+
 TARGETS = {
+    "list": lambda folder: targets.json_list_file(
+        folder / "a.json", lambda series: json.dumps(series.tolist())
+    ),
+    "beside": files_and_array,
     "text": lambda folder: targets.text_file(folder / "a.txt", "head ü\n", lines),
     "files": pictured,
     "array": lambda folder: targets.array_file(
@@ -108,7 +122,7 @@ def test_a_request_goes_on_where_it_was_stopped(tmp_path, told, name):
         for path in (*target.files, targets.beside(target.path, ".hashes")):
             with open(path, "ab") as file:
                 file.write(b"half a reco")
-        if name == "files":
+        if name in ("files", "beside"):
             path = tmp_path / "a" / "out" / f"sample_{stop:03d}.bin"
             path.write_bytes(path.read_bytes()[:1])
 
@@ -138,6 +152,13 @@ def test_what_the_files_hold(tmp_path, told):
     paths = sorted(path for path in out.iterdir() if path.name != "picture")
     assert [path.read_bytes() for path in paths] == [each.tobytes() for each in series]
     assert paths[0].name == "sample_000.bin"
+    listed = json.loads((tmp_path / "list" / "a.json").read_text())
+    assert listed == [each.tolist() for each in series]
+    beside = tmp_path / "beside" / "out"
+    assert [path.name for path in sorted(beside.iterdir())][:2] == ["a.npz", "sample_000.bin"]
+    assert (beside / "sample_999.bin").read_bytes() == series[999].tobytes()
+    with np.load(beside / "a.npz") as arrays:
+        assert arrays["lengths"].tolist() == [len(each) for each in series]
     with np.load(tmp_path / "array" / "a.npz") as arrays:
         assert arrays.files == ["samples"] and arrays["samples"].dtype == np.float32
         np.testing.assert_array_equal(arrays["samples"], [each[-1] for each in series])
@@ -165,9 +186,12 @@ def test_another_request_does_not_go_on(tmp_path, told):
     target.path.write_bytes(before[:100])
     with pytest.raises(InputError, match=r"a\.txt is shorter than .*a\.txt\.progress says"):
         large_request.write_request(target, NUM_SAMPLES, {"seed": 1}, records)
-    (tmp_path / "a.txt.progress").write_text(json.dumps([1]))
-    with pytest.raises(InputError, match=r"a\.txt\.progress is damaged"):
-        large_request.write_request(target, NUM_SAMPLES, {"seed": 1}, records)
+    # A version that writes other files beside has noted other sizes.
+    progress = json.loads((tmp_path / "a.txt.progress").read_text())
+    for damaged in ([1], progress | {"bytes": [0]}):
+        (tmp_path / "a.txt.progress").write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match=r"a\.txt\.progress is damaged"):
+            large_request.write_request(target, NUM_SAMPLES, {"seed": 1}, records)
     (tmp_path / "a.txt.progress").unlink()
     large_request.write_request(target, 1, {"seed": 1}, lambda first: records(first, 1))
     assert target.path.read_text("utf-8") == "head ü\n" + lines(0, sample(0))
@@ -198,12 +222,16 @@ def test_files_of_an_earlier_request_are_told_of(tmp_path, told, monkeypatch):
 
 
 def peak_memory(write):
-    """Bytes that Python and NumPy hold at most while a function runs."""
+    """Bytes that Python and NumPy hold at most while a function runs, garbage left out."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100, 10, 10)
     tracemalloc.start()
-    write()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
+    try:
+        write()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        gc.set_threshold(*thresholds)
 
 
 def large(first, stop):

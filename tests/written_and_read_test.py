@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -160,6 +160,8 @@ def test_images(samples):
     st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4),
     st.sampled_from(["a.txt", "a.smi", "a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.fa", "a"]),
 )
+@example(["\ufeff\ufeffa", "\ufeff"], "a.txt")
+@example(["b\r", "\ra\r\r"], "a")
 def test_lines(texts, name):
     codec = build_codec("chars", texts, end=True)
     form = text_form(codec, name)
