@@ -4,6 +4,7 @@ import functools
 import gc
 import json
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,6 +274,21 @@ def test_memory_does_not_grow_with_the_samples(tmp_path, told, monkeypatch, name
     write(300)  # What is made once is made.
     few, many = (peak_memory(functools.partial(write, count)) for count in (512, 4096))
     assert many < few + 2**19  # 3,584 samples of 4 kB are 14 MB.
+
+
+def test_nothing_lies_beside_a_device(told):
+    records = [large_request.Record("a", b"a")] * 3
+    before = set(Path("/dev").iterdir())
+    null = targets.text_file(Path("/dev/null"))
+    large_request.write_request(null, 3, {}, lambda first: iter(records[first:]))
+    assert set(Path("/dev").iterdir()) == before
+    for target, words in (
+        (targets.text_file(Path("/dev/full")), "--output: cannot write /dev/full: No space left"),
+        (null._replace(folder=Path("/dev/null"), files=()), "--output must be a file"),
+    ):
+        with pytest.raises(InputError, match=words):
+            large_request.write_request(target, 3, {}, lambda first: iter(records[first:]))
+    assert set(Path("/dev").iterdir()) == before
 
 
 def test_different_ones_are_counted_in_parts(monkeypatch, tmp_path):

@@ -62,15 +62,12 @@ def output(path: str) -> Iterator[TextIO]:
     if not path:
         yield standard_output()
         return
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(
-                open(path, "w", encoding="utf-8", errors="surrogateescape", newline="")
-            )
+    try:
+        with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             forget_request(path)
-        except OSError as error:
-            raise InputError(f"--output: cannot write {path}: {error.strerror}") from error
-        yield file
+            yield file
+    except OSError as error:
+        raise InputError(f"--output: cannot write {path}: {error.strerror}") from error
 
 
 def request_settings(run: Run) -> dict[str, Any]:

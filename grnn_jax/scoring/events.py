@@ -125,7 +125,27 @@ def _new_array(
     """Float32 zeros, in a file that is no larger than they are or in memory."""
     if folder is None:
         return np.zeros(shape, np.float32)
-    return np.memmap(Path(folder) / f"{name}.float32", np.float32, "w+", shape=shape)
+    path = Path(folder) / f"{name}.float32"
+    array = np.memmap(path, np.float32, "w+", shape=shape)
+    reserve(path)
+    return array
+
+
+def reserve(path: Path) -> None:
+    """Takes the room on the disk that a new file is to fill.
+
+    Else a process that writes to it through a memory map is killed where there is no more room.
+
+    Raises:
+        OSError: there is not as much room.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def map_windows(

@@ -19,6 +19,7 @@ from grnn_jax.scoring.events import (
     make_score_events,
     read_nats,
     read_nats_and_hidden,
+    reserve,
 )
 from grnn_jax.scoring.reading import ReadFile, read_file
 from grnn_jax.scoring.sequences import SequenceScores, sum_sequences
@@ -155,6 +156,7 @@ def _npy_file(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     temporary = path.with_name(path.name + ".tmp")
     try:
         array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+        reserve(temporary)
         yield array
         array.flush()
         os.replace(temporary, path)

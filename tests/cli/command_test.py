@@ -152,12 +152,17 @@ def test_commands_end_on_an_interrupt_while_they_import(tmp_path):
         (MemoryError(), "out of memory; give a smaller --length or --beam_width"),
         (MemoryError("Unable to allocate 8 TiB"), "out of memory (Unable to allocate 8 TiB); "),
         (RuntimeError("RESOURCE_EXHAUSTED: 9 bytes"), "out of memory (RESOURCE_EXHAUSTED: 9"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Too many open files"), "ulimit -n"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/a"), "/a: No such file"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
         (OSError(errno.EMFILE, "Too many open files", "a.txt"), "ulimit -n"),
         (RuntimeError("INTERNAL: a: Too many open files"), "ulimit -n"),
         (RuntimeError("can't start new thread"), "ulimit -u"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
-        (OSError(errno.ENOSPC, "No space left on device", "/tmp/a"), "/tmp/a: No space left"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp/a"),
+            "/tmp/a: No space left on device; make room",
+        ),
     ],
 )
 def test_what_is_exhausted_is_named(error, words):

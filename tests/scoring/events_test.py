@@ -1,6 +1,8 @@
 """Every event of a corpus at its place, its nats those of `log_prob`; files of every kind."""
 
+import errno
 import json
+import os
 
 import jax
 import numpy as np
@@ -165,6 +167,21 @@ def test_a_text_is_one_sequence_or_one_a_line(tmp_path):
         assert record["other_nats"] == q and record["log_ratio"] == q - p
     with pytest.raises(InputError, match="see 7 and 1 sequences"):
         compare(each, whole)
+
+
+def test_a_disk_without_room_is_told_of_before_it_is_written_to(tmp_path, monkeypatch):
+    run, path = make_run(tmp_path, "lines")
+
+    def full(file, start, size):
+        assert start == 0 and size >= 4
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left.*nats.float32"):
+        score_file(run, path, tmp_path)
+    with pytest.raises(InputError, match="hidden: cannot write .*h.npy: No space left"):
+        score_file(run, path, tmp_path, hidden=tmp_path / "h.npy")
+    assert not list(tmp_path.glob("h.npy*"))
 
 
 def test_each_line_is_for_text(tmp_path):
