@@ -32,6 +32,12 @@ VALUES = {
     "bool": ("true", "false", "maybe"),
 }  # fmt: skip
 
+ORDINARY = {
+    "int": ("1", "2", "3", "5"), "float": ("0.1", "0.5", "1"), "string": ("", "an", "old", "x"),
+    "bool": ("true", "false"),
+}  # fmt: skip
+"""What may well be meant: with nothing but mistakes no command would get beyond its flags."""
+
 
 def flags_of(script: str) -> dict[str, dict[str, Any]]:
     """The flags of a command, in an attempt of its own: a process defines those of one command.
@@ -74,11 +80,16 @@ def cases(
         for script in SCRIPTS:
             number += 1
             drawn = []
-            for name in rng.sample(sorted(known[script]), rng.choice((1, 1, 2, 3, 4))):
+            count = min(rng.choice((1, 1, 2, 3, 4)), len(known[script]))
+            for name in rng.sample(sorted(known[script]), count):
                 kind, choices = known[script][name]["kind"], known[script][name]["choices"]
-                values = [*choices, *choices, "x", ""] if choices else VALUES[kind]
+                values = (ORDINARY if rng.random() < 0.6 else VALUES)[kind]
+                if choices:
+                    values = (*choices, *choices, "x", "")
                 drawn.append(f"--{name}={rng.choice(values)}")
-            before, after = [f"--workdir={good / 'run'}"], []
+            # plots.py takes several runs.
+            named = "workdirs" if script == "plots" else "workdir"
+            before, after = [f"--{named}={good / 'run'}"], []
             if script == "train":
                 before, after = [f"--workdir=run{number}", data(cache), *TINY], ["--num_steps=2"]
             if script == "score":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks.flipped_bits import RESUME, data
-from attacks.processes import WrongResultError
+from attacks.processes import WrongResultError, end_process
 from attacks.scripts import command
 from grnn_jax.monitor import read_metrics
 
@@ -46,7 +46,7 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
             try:
                 command(folder, cache, *arguments)
             finally:
-                os._exit(0)
+                end_process(0)
         time.sleep(seconds)
         os.kill(process, signal.SIGKILL)
         cut += os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL

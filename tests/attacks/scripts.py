@@ -1,5 +1,7 @@
 """Runs the commands inside an attempt, and judges what they printed and how they ended."""
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +45,7 @@ def command(cwd: Path, cache: Path, script: str, *flags: str) -> Printed:
         RuntimeError: it ended in a traceback.
         MemoryError: it ran out of memory.
     """
+    os._exit = sys.exit  # What would end this process ends the command, and is judged.
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         case = {"cwd": str(cwd), "cache": str(cache), "out": str(out), "err": str(err)}
