@@ -226,6 +226,8 @@ def _one_line(value: Any, where: str) -> str:
     """A value that is a line of text; nothing where there is none."""
     if value is None:
         return ""
+    if isinstance(value, UnicodeDecodeError):
+        raise InputError(f"{where}: not text in UTF-8: {value.reason}") from value
     if not isinstance(value, str):
         raise InputError(f"{where}: expected text, got {value!r:.80}")
     if "\n" in value or value.endswith("\r"):
@@ -279,7 +281,7 @@ def parquet_column_text(
             )
         for batch in file.iter_batches(ROWS_PER_CHUNK, columns=[column]):
             lines = []
-            for value in batch.column(0).to_pylist():
+            for value in _cells(batch.column(0)):
                 row += 1
                 try:
                     text = _one_line(value, f"{path}, row {row}, column {column!r}")
@@ -288,12 +290,27 @@ def parquet_column_text(
                     text = ""
                 lines.append(text + "\n")
             yield "".join(lines)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable Parquet file: {error}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is not a complete gzip file: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _cells(column: Any) -> list[Any]:
+    """The values of a column of Arrow; an error stands for text that cannot be decoded."""
+
+    def value(cell: Any) -> Any:
+        try:
+            return cell.as_py()
+        except UnicodeDecodeError as error:
+            return error
+
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:  # Nothing in the file says whether its text is UTF-8.
+        return [value(cell) for cell in column]
 
 
 def fasta_text(

@@ -178,6 +178,10 @@ def read_table(
             ) as text:
                 table = _read_csv(request, text)
     except UnicodeDecodeError as error:
+        if magic == _PARQUET_MAGIC:
+            raise InputError(
+                f"{path} is not a readable Parquet file: text that is not UTF-8: {error.reason}"
+            ) from error
         with open_expanded(path, max_gib) as file:
             line = next(n for n, line in enumerate(file, start=1) if not _is_utf8(line))
         raise InputError(f"{path}, line {line}: not text in UTF-8: {error.reason}") from error

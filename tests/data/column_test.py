@@ -161,7 +161,7 @@ def test_a_column_of_parquet(tmp_path, suffix):
     parquet = pytest.importorskip("pyarrow.parquet")
     file = io.BytesIO()
     table = pyarrow.table({"id": range(4), "mol": [*MOLECULES[:3], None], "two": ["a\nb"] * 4})
-    parquet.write_table(table, file)
+    parquet.write_table(table, file, compression="none", use_dictionary=False)
     path = tmp_path / f"m.parquet{suffix}"
     path.write_bytes(gzip.compress(file.getvalue()) if suffix else file.getvalue())
     assert sequences(str(path), codec="smiles", column="mol") == MOLECULES[:3]
@@ -172,6 +172,10 @@ def test_a_column_of_parquet(tmp_path, suffix):
     ):
         with pytest.raises(InputError, match=message):
             sequences(str(path), column=column)
+    whole = file.getvalue().replace(MOLECULES[1].encode(), b"\xff" * len(MOLECULES[1]))
+    path.write_bytes(gzip.compress(whole) if suffix else whole)
+    with pytest.raises(InputError, match="row 2, column 'mol': not text in UTF-8"):
+        sequences(str(path), column="mol")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="is not a"):
         sequences(str(path), column="mol")

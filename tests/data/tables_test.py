@@ -89,6 +89,11 @@ def test_parquet_reads_as_csv(tmp_path):
         read_checked(path, "data", numbers=None)
     with pytest.raises(InputError, match="row 3, column 'value': .* got inf"):
         read_checked(path, "data", numbers=None, may_be_empty=("value",))
+    parquet.write_table(pyarrow.table({"a": ["x", "mark"]}), path, compression="none")
+    whole = (tmp_path / "t.csv").read_bytes()
+    (tmp_path / "t.csv").write_bytes(whole.replace(b"mark", b"\xff" * 4))
+    with pytest.raises(InputError, match="not a readable Parquet file: text that is not UTF-8"):
+        read_table(path, "data", numbers={}, texts={"a": "mark_columns"})
     (tmp_path / "t.csv").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(InputError, match="not a readable Parquet file"):
         read_checked(path, "data", numbers=None)
