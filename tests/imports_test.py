@@ -30,6 +30,7 @@ HOUSE = [
     ["evaluation", "drawing"],
     ["trained"],
     ["progress", "signals"],
+    ["training_loop"],
     ["runner"],
     ["cli"],
 ]
@@ -42,7 +43,8 @@ PURE = MODEL_ROOMS | {
 }  # fmt: skip
 IMPURE = {
     "startup", "system_errors", "data", "sharding", "plain_path", "checkpoint", "monitor",
-    "workdir", "scoring", "evaluation", "drawing", "trained", "signals", "runner", "cli",
+    "workdir", "scoring", "evaluation", "drawing", "trained", "signals", "training_loop", "runner",
+    "cli",
 }  # fmt: skip
 """Rooms that read files, devices, the clock or other rooms that do; every other room is pure."""
 
@@ -62,7 +64,7 @@ class Place(NamedTuple):
 ANYWHERE = {"grnn_jax", "jax", "jaxtyping", "numpy"} | sys.stdlib_module_names
 PLACES = {
     "absl": Place(("cli/",)),
-    "absl.logging": Place(("cli/", "checkpoint.py", "monitor.py", "runner.py")),
+    "absl.logging": Place(("cli/", "checkpoint.py", "monitor.py", "training_loop.py")),
     "equinox": Place(("adapters/",)),
     "flax": Place(("adapters/",)),
     "flax.struct": Place(("adapters/", "training.py")),
@@ -199,7 +201,7 @@ def test_pure_rooms_only_compute(path):
         ("cells/lstm.py", "import equinox, torch, flax.linen as nn", 3),
         ("recurrence/fused.py", "from jax.experimental import pallas as pl", 1),
         ("recurrence/kernels/gru.py", "from jax.experimental.pallas import tpu", 0),
-        ("runner.py", "from absl import flags, logging", 1),
+        ("training_loop.py", "from absl import flags, logging", 1),
         ("cells/lstm.py", "import requests\nimport math", 1),
     ],
 )

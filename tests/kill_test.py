@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fork_server import ForkServer
 
-from grnn_jax import runner
+from grnn_jax import training_loop
 from grnn_jax.config import from_json
 from grnn_jax.monitor import read_metrics
 from grnn_jax.signals import Signals
@@ -71,7 +71,9 @@ def kill_at_random(server, workdir, rng, kind: str) -> tuple[int, bool]:
 
 def whole_state(workdir) -> dict:
     """What the run would go on from: every array, the data position and the counters."""
-    loop = runner._Loop(from_json((workdir / "config.json").read_text()), workdir, Signals())
+    loop = training_loop.TrainingLoop(
+        from_json((workdir / "config.json").read_text()), workdir, Signals()
+    )
     state = loop.state.replace(key=jax.random.key_data(loop.state.key))
     found = {"data": loop.iterator.get_state(), "progress": vars(loop.progress)}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import grnn_jax
-from grnn_jax import runner
+from grnn_jax import training_loop
 from grnn_jax.config import Config
 from grnn_jax.data import load_splits
 from grnn_jax.errors import InputError
@@ -82,7 +82,7 @@ def stop_at(monkeypatch, step: int, number: int = signal.SIGTERM):
 
 def everything(config: Config, workdir: Path) -> dict:
     """What a resumed process would go on from, as NumPy and JSON values."""
-    loop = runner._Loop(config, Path(workdir), Signals())
+    loop = training_loop.TrainingLoop(config, Path(workdir), Signals())
     state = loop.state.replace(key=jax.random.key_data(loop.state.key))
     leaves = {
         jax.tree_util.keystr(path): np.asarray(leaf)
@@ -133,15 +133,16 @@ def test_a_complex_state_and_zoneout_resume_bit_for_bit(config, tmp_path):
         config, cell="lru", num_layers=1, recurrent_dropout=0.0, zoneout=0.2, num_steps=6,
         eval_every=6, checkpoint_every=3, plateau_patience=0,
     )  # fmt: skip
-    train(dataclasses.replace(config, num_steps=3), tmp_path / "a")
-    train(config, tmp_path / "a")
+    stopped = tmp_path / "q[lr=3]" / "a[x]*"  # A path that reads as a pattern.
+    train(dataclasses.replace(config, num_steps=3), stopped)
+    train(config, stopped)
     train(config, tmp_path / "b")
-    found, expected = everything(config, tmp_path / "a"), everything(config, tmp_path / "b")
+    found, expected = everything(config, stopped), everything(config, tmp_path / "b")
     found.pop("progress"), expected.pop("progress")  # One was evaluated after step 3 too.
     assert_same(found, expected)
     (carry,) = [leaf for leaf in found.values() if getattr(leaf, "dtype", None) == np.complex64]
     assert (carry.imag != 0).all()
-    run = load_run(tmp_path / "a")
+    run = load_run(stopped)
     samples = grnn_jax.sample(run.model, run.params, jax.random.key(0), 2, 5)
     assert np.isfinite(samples.log_probs).all()
 
@@ -152,7 +153,7 @@ def test_a_signal_during_an_evaluation_gives_it_up_and_it_is_made_up_for(
     expected, reference = uninterrupted
     for step in (6, 12):
         with monkeypatch.context() as patch:
-            make_evaluate = runner.make_evaluate
+            make_evaluate = training_loop.make_evaluate
 
             def spoiled(*args, step=step, make=make_evaluate):
                 evaluate, calls = make(*args), []
@@ -165,7 +166,7 @@ def test_a_signal_during_an_evaluation_gives_it_up_and_it_is_made_up_for(
 
                 return evaluate_and_stop
 
-            patch.setattr(runner, "make_evaluate", spoiled)
+            patch.setattr(training_loop, "make_evaluate", spoiled)
             assert train(config, tmp_path)[0::4] == (step, signal.SIGTERM)
     assert train(config, tmp_path) == train(config, tmp_path) == expected
     assert metrics(tmp_path) == metrics(reference)
@@ -245,7 +246,7 @@ def test_extend_to_goes_on_under_the_schedule_of_a_longer_run(config, tmp_path, 
 
 def test_max_minutes_ends_evaluated_and_saved(config, tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(runner.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(training_loop.time, "perf_counter", lambda: now[0])
     advance = Monitor.advance
 
     def slow(self, step):
@@ -440,7 +441,7 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(config, tmp_path):
 
 
 def test_a_full_disk_stops_with_a_message(config, tmp_path, monkeypatch):
-    loop_save = runner.CheckpointStore.save_latest
+    loop_save = training_loop.CheckpointStore.save_latest
     calls = []
 
     def full(self, step, *rest):
@@ -449,7 +450,7 @@ def test_a_full_disk_stops_with_a_message(config, tmp_path, monkeypatch):
             self._latest.save = lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left"))
         loop_save(self, step, *rest)
 
-    monkeypatch.setattr(runner.CheckpointStore, "save_latest", full)
+    monkeypatch.setattr(training_loop.CheckpointStore, "save_latest", full)
     with pytest.raises(RunError, match="No space left.*step 6 is kept.*go on"):
         train(config, tmp_path)
     monkeypatch.undo()
