@@ -15,6 +15,7 @@ from grnn_jax.array_types import Batch
 from grnn_jax.config import SPLITS, Config
 from grnn_jax.data import Corpus, eval_windows, load_file
 from grnn_jax.errors import InputError
+from grnn_jax.host_memory import check_batch_memory
 from grnn_jax.likelihood import per_event
 from grnn_jax.model import Model
 from grnn_jax.scoring.events import Report, map_windows
@@ -47,6 +48,8 @@ def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
     """
     rows, whole = batch_sharding(mesh), replicated(mesh)
     size = config.eval_batch_size
+    sizes = size // jax.process_count(), config.sequence_length, model.cell.hidden_size
+    check_batch_memory(mesh, *sizes, "eval_batch_size")
     initial_state = jax.jit(lambda params: model.initial_state(params, size), out_shardings=rows)
     eval_step = jax.jit(make_eval_step(model), donate_argnums=1, out_shardings=(rows, whole))
 

@@ -15,6 +15,7 @@ from grnn_jax.config import Config
 from grnn_jax.data import FORMATS, Codec, make_augmentation, train_iterator
 from grnn_jax.errors import InputError, RunError
 from grnn_jax.evaluation import Evaluate, make_evaluate
+from grnn_jax.host_memory import check_batch_memory, check_memory
 from grnn_jax.likelihood import bits
 from grnn_jax.monitor import Monitor
 from grnn_jax.optimizer import make_optimizer, make_schedule
@@ -56,6 +57,9 @@ class TrainingLoop:
         mesh = make_mesh()
         check_batch_size(config.batch_size, mesh)
         check_batch_size(config.eval_batch_size, mesh, "eval_batch_size")
+        rows = config.batch_size // jax.process_count()
+        sizes = rows, config.sequence_length, config.hidden_size
+        check_batch_memory(mesh, *sizes, "batch_size")
         path = Path(config.data)
         if path.is_file() and path.stat().st_size >= LARGE_FILE:
             logging.info("reading %s", path)
@@ -84,6 +88,9 @@ class TrainingLoop:
             return init_train_state(model, optimizer, config, params)
 
         shapes = jax.eval_shape(init)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+        what = f"the {count_parameters(shapes.params):,} parameters and the optimizer's numbers"
+        check_memory(mesh, size, "hidden_size", what)
         self.shardings = train_state_shardings(shapes, mesh)
         self.train_step = jax.jit(
             make_train_step(model, optimizer, config, mesh),

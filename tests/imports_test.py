@@ -20,7 +20,7 @@ HOUSE = [
     ["sampling"],
     ["data"],
     ["optimizer"],
-    ["sharding"],
+    ["sharding", "host_memory"],
     ["training"],
     ["checksum", "plain_path"],
     ["checkpoint"],
@@ -42,9 +42,9 @@ PURE = MODEL_ROOMS | {
     "progress",
 }  # fmt: skip
 IMPURE = {
-    "startup", "system_errors", "data", "sharding", "plain_path", "checkpoint", "monitor",
-    "workdir", "scoring", "evaluation", "drawing", "trained", "signals", "training_loop", "runner",
-    "cli",
+    "startup", "system_errors", "data", "sharding", "host_memory", "plain_path", "checkpoint",
+    "monitor", "workdir", "scoring", "evaluation", "drawing", "trained", "signals",
+    "training_loop", "runner", "cli",
 }  # fmt: skip
 """Rooms that read files, devices, the clock or other rooms that do; every other room is pure."""
 

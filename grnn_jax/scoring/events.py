@@ -14,6 +14,7 @@ from grnn_jax.array_types import Batch
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
 from grnn_jax.data.pipeline import Windows
+from grnn_jax.host_memory import check_batch_memory
 from grnn_jax.likelihood import event_statistics
 from grnn_jax.model import Model
 from grnn_jax.sharding import batch_sharding, shard_batch
@@ -78,6 +79,8 @@ def make_score_events(
     """
     read = read or read_nats(model)
     rows, size = batch_sharding(mesh), config.eval_batch_size
+    sizes = size, config.sequence_length, model.cell.hidden_size
+    check_batch_memory(mesh, *sizes, "eval_batch_size")
     initial_state = jax.jit(lambda params: model.initial_state(params, size), out_shardings=rows)
 
     def step(params: PyTree, carry: PyTree, batch: Batch) -> tuple[PyTree, PyTree]:
