@@ -1,6 +1,7 @@
 """Samples of every format and codec, written and read back: the same events, with the same nats."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -204,7 +205,7 @@ def write(run, path, case, options):
         write_sequences(run, str(path), path.parent, **values, **options)
         return
     form = text_form(run.codec, str(path), log_probs=path.stem == "log")
-    if case.count == 1:
+    if case.count == 1 and run.codec.name in ("chars", "bytes"):  # While it is drawn.
         with output(str(path)) as file:
             text_samples.write_samples(run, file, form=form, **values, **options)
         return
@@ -215,7 +216,8 @@ def write(run, path, case, options):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_samples_read_back_are_the_same(tmp_path, name):
+def test_samples_read_back_are_the_same(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # Pictures take as long as all the rest.
     case = CASES[name]
     run = make_run(case, tmp_path)
     options = {}
