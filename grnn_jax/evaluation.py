@@ -93,6 +93,7 @@ def evaluate(
     as_is: bool = False,
     skip_bad: bool = False,
     max_file_gib: float = 0.0,
+    sequence_column: str = "",
     split: str = "valid",
     checkpoint: str = "best",
     eval_batch_size: int = 0,
@@ -108,6 +109,7 @@ def evaluate(
         as_is: whether that file is read as the format says, whatever it looks like.
         skip_bad: whether what cannot be used of that file is left out, with a warning.
         max_file_gib: the GiB that that file may expand to, if it is compressed; 0: as the run.
+        sequence_column: the column of that file that tells sequences apart; empty: as the run.
         split: "train", "valid" or "test".
         checkpoint: "best" or "latest".
         eval_batch_size: sequences in a batch; 0 for that of the run.
@@ -141,6 +143,7 @@ def evaluate(
         as_is=as_is,
         skip_bad=skip_bad,
         max_file_gib=max_file_gib,
+        sequence_column=sequence_column,
     )
     config = run.config
     if eval_batch_size:

@@ -115,11 +115,14 @@ def define_reading() -> None:
     define("boolean", "skip_bad", False, "Leave out, with a count, what cannot be used of --data.")
     most = "GiB that --data may expand to, where it is compressed; 0: as the run."
     define("float", "max_file_gib", 0.0, most, minimum=0)
+    parted = "Column of --data that tells sequences apart in events and series; empty: as the run."
+    define("string", "sequence_column", "", parted)
 
 
 def reading() -> dict[str, Any]:
     """How --data is read, as the flags of `define_reading` say."""
-    return {name: value(name) for name in ("column", "as_is", "skip_bad", "max_file_gib")}
+    names = "column", "as_is", "skip_bad", "max_file_gib", "sequence_column"
+    return {name: value(name) for name in names}
 
 
 def define(

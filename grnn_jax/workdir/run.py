@@ -283,6 +283,7 @@ def read_otherwise(
     as_is: bool = False,
     skip_bad: bool = False,
     max_file_gib: float = 0.0,
+    sequence_column: str = "",
 ) -> Run:
     """A run that reads a file in another way than its own data.
 
@@ -293,9 +294,10 @@ def read_otherwise(
         as_is: whether it is read as the format says, whatever it looks like.
         skip_bad: whether what cannot be used of it is left out, with a warning.
         max_file_gib: the GiB that it may expand to, if it is compressed; 0: as the run.
+        sequence_column: its column that tells sequences apart; empty: as the run.
 
     Returns:
-        The run, its settings changed.
+        The run, its settings changed, and its codec where they decide what a sequence is.
 
     Raises:
         InputError: these have no effect.
@@ -306,6 +308,7 @@ def read_otherwise(
         "as_is": as_is,
         "skip_bad": skip_bad,
         "max_file_gib": max_file_gib,
+        "sequence_column": sequence_column,
     }
     for name, value in reading.items():
         if value and not data:
@@ -316,7 +319,10 @@ def read_otherwise(
         raise InputError(f"column={column} needs a {COLUMN_FILES}, got {data}")
     config = dataclasses.replace(config, **{n: value for n, value in reading.items() if value})
     validate(config)
-    return run._replace(config=config)
+    codec: Any = run.codec
+    if sequence_column:
+        codec = dataclasses.replace(codec, sequence_column=sequence_column)
+    return run._replace(config=config, codec=codec)
 
 
 def load_run(
