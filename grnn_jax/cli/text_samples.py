@@ -156,8 +156,9 @@ def text_records(
         if counts.total() > 1:
             lengths = sampling.statistics_of_counts(counts)
             logging.info(
-                "%s%d samples of %d to %d events, on average %.1f", "the last " if first else "",
-                lengths.num_sequences, lengths.shortest, lengths.longest, lengths.mean,
+                "%s%d samples of %d to %d events%s, on average %.1f", "the last " if first else "",
+                lengths.num_sequences, lengths.shortest, lengths.longest,
+                ", their ends included" if codec.with_end else "", lengths.mean,
             )  # fmt: skip
         if losses is not None:
             losses.report()

