@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 INSISTENT = (signal.SIGTERM, signal.SIGINT)
-NUMBERS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1)
+_OTHERS = ("SIGHUP", "SIGUSR1")  # Not on every system.
+NUMBERS = (*INSISTENT, *(getattr(signal, name) for name in _OTHERS if hasattr(signal, name)))
 
 
 class Signals:
@@ -50,11 +51,14 @@ class Signals:
                     continue
                 if number in seen and number in INSISTENT:
                     os._exit(128 + number)
-                if number == signal.SIGHUP:
+                if signal.Signals(number).name == "SIGHUP":
                     self._leave_terminals()
                 again = b"; the same signal again ends the run at once"
                 if number not in seen:
-                    os.write(2, b"\nstopping after this step%b\n" % (again * (number in INSISTENT)))
+                    with contextlib.suppress(OSError):  # Nowhere to write to.
+                        os.write(
+                            2, b"\nstopping after this step%b\n" % (again * (number in INSISTENT))
+                        )
                 seen.add(number)
 
     @contextlib.contextmanager
@@ -68,7 +72,8 @@ class Signals:
         old_pipe = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         watcher = threading.Thread(target=self._watch, args=(read,), daemon=True)
         watcher.start()
-        noted = [n for n in NUMBERS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+        ignored = [n for n in NUMBERS if signal.getsignal(n) == signal.SIG_IGN]
+        noted = [n for n in NUMBERS if n in INSISTENT or n not in ignored]
         old = {number: signal.signal(number, self._note) for number in noted}
         try:
             yield self

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 def make_state(step: int):
     params = {"cell": {"kernel": jnp.full((3, 2), step / 3, jnp.float32)}, "bias": jnp.arange(2.0)}
+    # Too large to lie beside its own checksum, and not to be compressed.
+    noise = np.random.default_rng(step).normal(size=(40, 20))
+    params["cell"]["noise"] = jnp.asarray(noise, jnp.float32)
     optimizer = optax.MultiSteps(optax.adam(1e-3), 2).gradient_transformation()
     state = {
         "opt_state": optimizer.init(params),
