@@ -16,7 +16,9 @@ import numpy as np
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.distributions.acceptance import accept, fill
 from grnn_jax.model import Carry, Model, make_encoder
+from grnn_jax.ops.checks import check_array, check_key, check_tree
 from grnn_jax.ops.chunks import scan_chunks
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.recurrence.base import RunOptions, Window
 from grnn_jax.recurrence.dropout import dropout_index
 from grnn_jax.recurrence.unroll import run_window
@@ -118,8 +120,36 @@ def event_statistics(
         alone; so does the network, of what mask leaves out too.
     """
     events, mask, reset = batch
+    shape = check_shapes(model, events)
+    check_array("mask", mask, shape)
+    check_array("reset", reset, shape)
+    check_carry(model, params, carry, shape[0])
+    if key is not None:
+        check_key("key", key)
+    # On the host values are looked at as they came: compiled, 64 bits would be cut to 32.
+    events, valid = accept(model.distribution, events)
+    statistics: tuple[PyTree, Carry] = _event_statistics(
+        model, read, params, carry, events, valid, mask, reset, key, first_row, conditioning
+    )
+    return statistics
+
+
+@entry(num_static=2, rows=(4, 6, 7, 3), inline=True)
+def _event_statistics(
+    model: Model,
+    read: Callable[[Params, Array, PyTree], PyTree],
+    params: Params,
+    carry: Carry,
+    events: PyTree,
+    valid: Bool[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    reset: Bool[Array, "B T"],
+    key: PRNGKey | None,
+    first_row: int | Int[Array, ""],
+    conditioning: Float[Array, "..."] | None,
+) -> tuple[PyTree, Carry]:
     mask, reset = jnp.asarray(mask, bool), jnp.asarray(reset, bool)
-    events, valid = jax.tree.map(jnp.asarray, accept(model.distribution, events))
+    events, valid = jax.tree.map(jnp.asarray, (events, valid))
     # Nothing but events reaches the maths: NaN would come back through the gradient of a `where`.
     scored = fill(model.distribution, events, mask & valid)
     events = fill(model.distribution, events, valid)
@@ -154,7 +184,8 @@ def event_statistics(
         )
 
     steps = (scored, previous, started, mask, wrong, reset, index)
-    state, statistics = scan_chunks(chunk, carry.cell_state, steps, model.chunk_size)
+    state = vary_alike(carry.cell_state, params, steps)
+    state, statistics = scan_chunks(chunk, state, steps, model.chunk_size)
     last = jax.tree.map(lambda array: array[:, -1], events)
     return statistics, model.feed(carry._replace(cell_state=state), last)
 
@@ -214,13 +245,15 @@ def log_prob(
     events: PyTree,
     mask: Bool[AnyArray, "..."] | None = None,
     *,
+    key: PRNGKey | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
 ) -> Float[Array, " B"]:
     r"""Exact log-probability of whole sequences.
 
         log p(x_1..x_T) = Σ_t log p(x_{t+1} | x_≤t)
 
-    Where the end of a sequence is an event it must stand in `events` to be counted.
+    Where the end of a sequence is an event it must stand in `events` to be counted. Compiled once
+    for each model and shapes; equal models, made apart, share that.
 
     Args:
         model: the model.
@@ -228,15 +261,17 @@ def log_prob(
         events: arrays [B, T, ...]; each row is one sequence from its first event on. What stands
             in the padding has no effect, whatever it is.
         mask: True for real events, then False for padding; None if all rows have full length.
+        key: switches dropout on, and seeds it: the result is then that of a network with units
+            left out, as in training. None is exact.
         conditioning: vectors [B, C], if the model has conditioning.
 
     Returns:
         One number of nats for each sequence: 0 where T is 0, none where B is 0.
 
     Raises:
-        ValueError: if the shapes do not fit, a value is no event of the distribution, or padding
-            stands before an event. Under jit values cannot be looked at: there what is no event
-            has log-probability NaN.
+        ValueError: by the name of the argument: for arrays that do not fit the model or each
+            other, a value that is no event of the distribution, or padding before an event. Under
+            jit values cannot be looked at: there what is no event has log-probability NaN.
 
     Example:
         >>> import grnn_jax
@@ -251,22 +286,38 @@ def log_prob(
         >>> bool(jnp.allclose(longer, grnn_jax.log_prob(model, params, words[2:3])))
         True
     """
-    shape = jnp.shape(jax.tree.leaves(events)[0])[:2]
-    if len(shape) < 2:
-        raise ValueError(f"events must have axes [B, T, ...], got shape {shape}")
+    shape = check_shapes(model, events)
     if mask is None:
         mask = np.ones(shape, bool)
-    if mask.shape != shape:
-        raise ValueError(f"mask must have the shape {shape} of events, got {mask.shape}")
+    check_array("mask", mask, shape)
     check_events(model, events, mask)
     if not isinstance(mask, jax.core.Tracer) and (np.diff(np.asarray(mask, int), axis=1) > 0).any():
         raise ValueError("mask must be True for the first events of each row and False after them")
-    carry = model.initial_state(params, shape[0], conditioning)
-    reset = jnp.zeros(shape, bool)
-    log_probs, _ = event_log_probs(
-        model, params, carry, (events, mask, reset), conditioning=conditioning
-    )
-    return log_probs.sum(1)
+    if key is not None:
+        check_key("key", key)
+    events, valid = accept(model.distribution, events)
+    nats: Array = _log_prob(model, params, events, valid, mask, key, conditioning)
+    return nats
+
+
+@entry(num_static=1, rows=(2, 4), inline=True)
+def _log_prob(
+    model: Model,
+    params: Params,
+    events: PyTree,
+    valid: Bool[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    key: PRNGKey | None,
+    conditioning: Float[Array, "..."] | None,
+) -> Float[Array, " B"]:
+    carry = model.initial_state(params, mask.shape[0], conditioning)
+    reset = jnp.zeros(mask.shape, bool)
+    log_probs, _ = _event_statistics(
+        model, model.distribution.log_prob, params, carry, events, valid, mask, reset, key, 0,
+        conditioning,
+    )  # fmt: skip
+    total: Array = log_probs.sum(1)
+    return total
 
 
 Nats = TypeVar("Nats", float, np.ndarray)
@@ -301,6 +352,59 @@ def per_event(nats: float, num_events: int) -> dict[str, float]:
         "bits_per_event": bits(mean),
         "perplexity": perplexity(mean),
     }
+
+
+def check_shapes(model: Model, events: PyTree, name: str = "events") -> tuple[int, int]:
+    """Names events that have not the structure or the shapes of the family's.
+
+    Args:
+        model: the model.
+        events: what came.
+        name: of the argument.
+
+    Returns:
+        B and T.
+
+    Raises:
+        ValueError: for a list, or arrays that are not [B, T, ...].
+    """
+    specs = jax.tree_util.tree_leaves_with_path(model.distribution.event)
+    structure: Any = jax.tree.structure(model.distribution.event)
+    try:
+        leaves = structure.flatten_up_to(events)
+    except (ValueError, TypeError) as error:
+        fields = [f"{name}{jax.tree_util.keystr(path)}" for path, _ in specs]
+        raise ValueError(f"{name} must have {', '.join(fields)} and no more") from error
+    shape: tuple[int, ...] | None = None
+    for (path, spec), leaf in zip(specs, leaves, strict=True):
+        label = f"{name}{jax.tree_util.keystr(path)}"
+        check_array(label, leaf)
+        if len(leaf.shape) < 2:
+            raise ValueError(f"{label} must have axes [B, T, ...], got shape {tuple(leaf.shape)}")
+        if tuple(leaf.shape[2:]) != spec.shape:
+            axes = ", ".join(["B", "T", *map(str, spec.shape)])
+            raise ValueError(f"{label} must have axes [{axes}], got shape {tuple(leaf.shape)}")
+        shape = shape or tuple(leaf.shape[:2])
+        check_array(label, leaf, shape + spec.shape)
+    assert shape is not None
+    batch_size, length = shape
+    return batch_size, length
+
+
+def check_carry(
+    model: Model, params: Params, carry: Carry, batch_size: int, name: str = "carry"
+) -> None:
+    """Names a carry of another model or batch."""
+    state = jax.eval_shape(
+        lambda params: model.cell.initial_state(params["cell"], batch_size), params
+    )
+    event = jax.tree.map(
+        lambda spec: jax.ShapeDtypeStruct((batch_size, *spec.shape), spec.dtype),
+        model.distribution.event,
+    )
+    started = jax.ShapeDtypeStruct((batch_size,), bool)
+    expected = Carry(state, event, started)  # type: ignore[arg-type]
+    check_tree(name, carry, expected, f"a carry of this model for a batch of {batch_size}")
 
 
 def check_events(

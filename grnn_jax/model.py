@@ -1,5 +1,6 @@
 """cell + distribution (+ conditioning) → `Model`, a tuple of pure functions."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -10,6 +11,7 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, 
 from grnn_jax.cells.base import Cell
 from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
+from grnn_jax.ops.checks import check_array, check_key, check_tree, shapes_of_init
 from grnn_jax.recurrence.engines import check_engine
 from grnn_jax.recurrence.inputs import Inputs, projecting_a_table_pays, table_with_start
 
@@ -64,7 +66,7 @@ class InitialState(Protocol):
             The carry.
 
         Raises:
-            ValueError: for a conditioning that does not fit the model.
+            ValueError: for parameters of another model, or a conditioning that does not fit.
         """
         ...
 
@@ -214,6 +216,7 @@ def make_model(
         )
 
     def init(key: PRNGKey) -> Params:
+        check_key("key", key)
         cell_key, output_key, start_key, conditioning_key = jax.random.split(key, 4)
         params: Params = {
             "cell": cell.init(cell_key, distribution.encoding_size),
@@ -235,10 +238,20 @@ def make_model(
             }
         return params
 
+    @functools.cache
+    def shapes() -> PyTree:
+        return shapes_of_init(init)
+
+    def check_params(params: Params) -> None:
+        check_tree("params", params, shapes(), "those of this model")
+
     def initial_state(
         params: Params, batch_size: int, conditioning: Float[AnyArray, "..."] | None = None
     ) -> Carry:
+        check_params(params)
         state = cell.initial_state(params["cell"], batch_size)
+        if conditioning is not None:
+            check_array("conditioning", conditioning)
         if (conditioning is not None) != bool(conditioning_size):
             given = "none" if conditioning is None else f"shape {conditioning.shape}"
             raise ValueError(
@@ -267,6 +280,7 @@ def make_model(
         return Carry(state, event, jnp.zeros((batch_size,), bool))
 
     def make_step(params: Params, num_events: int = 1) -> Step:
+        check_params(params)
         encode = make_encoder(distribution, params, cell=cell, num_events=num_events)
 
         def step(carry: Carry) -> tuple[Array, Carry]:

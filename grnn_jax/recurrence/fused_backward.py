@@ -273,7 +273,7 @@ def _no_kernel_gradient(
     kernel: Float[Array, "heads D GD"], num_gates: int
 ) -> tuple[Float[Array, "heads D _"], ...]:
     """Zeros as `_kernel_gradient` returns them."""
-    wide = jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
+    wide = jnp.zeros_like(kernel, jnp.promote_types(kernel.dtype, jnp.float32))
     return split_gates(wide, num_gates) if len(kernel) == 1 else (wide,)
 
 

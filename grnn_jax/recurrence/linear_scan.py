@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Inexact
+from grnn_jax.ops.entry import vary_alike
 from grnn_jax.recurrence.devices import is_first_device, scan_over_devices, shift
 
 METHODS = ("sequential", "chunked", "parallel")
@@ -196,7 +197,7 @@ def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> A
     dtype = jnp.promote_types(jnp.result_type(decay, update, initial), jnp.float32)
     if decay.shape[0] == 0:
         return jnp.zeros(update.shape, dtype)
-    return _scan(plan, *(x.astype(dtype) for x in (decay, update, initial)))
+    return _scan(plan, *vary_alike(tuple(x.astype(dtype) for x in (decay, update, initial))))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -314,7 +315,7 @@ def _chunks(plan: _Plan, decay: Array, update: Array) -> tuple[_Maps, _Maps]:
         return carry, carry
 
     maps = cut(decay), cut(update)
-    start = _identity(plan, maps[0][0]), jnp.zeros_like(maps[1][0])
+    start = vary_alike((_identity(plan, maps[0][0]), jnp.zeros_like(maps[1][0])), maps)
     totals, inside = jax.lax.scan(step, start, maps, reverse=plan.reverse)
     return inside, totals
 

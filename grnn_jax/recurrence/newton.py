@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Int, Params, PyTree, State
 from grnn_jax.cells.base import Cell, Gated
+from grnn_jax.ops.entry import vary_alike
 from grnn_jax.recurrence.base import where_reset
 from grnn_jax.recurrence.devices import is_first_device, scan_over_devices, shift
 from grnn_jax.recurrence.jacobian import (
@@ -236,7 +237,7 @@ def _solver(gated: Gated, settings: Settings) -> Callable[..., tuple[State, Newt
         if tolerance is None:
             tolerance = 8 * float(jnp.finfo(start.dtype).eps)
         count = jnp.zeros((batch_size * num_blocks,), jnp.int32)
-        carry = (start, *residual_of(start), count, jnp.int32(0))
+        carry = vary_alike((start, *residual_of(start), count, jnp.int32(0)))
         blocks, _, size, iterations, _ = jax.lax.while_loop(unfinished, iterate, carry)
         done = (size <= tolerance).reshape(batch_size, num_blocks)
 

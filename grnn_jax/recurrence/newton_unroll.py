@@ -4,6 +4,9 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, State
 from grnn_jax.cells.base import Cell
+from grnn_jax.ops.checks import check_array
+from grnn_jax.ops.entry import entry
+from grnn_jax.recurrence.checks import check_inputs, check_state
 from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
 from grnn_jax.recurrence.newton import MAX_ITERATIONS, NewtonReport, Settings, newton
 
@@ -37,8 +40,8 @@ def newton_unroll(
         outputs h [B, T, H], the state after the last step, and the report.
 
     Raises:
-        ValueError: if the cell does not qualify, max_iterations is negative or tolerance is not
-            positive.
+        ValueError: if the cell does not qualify, max_iterations is negative, tolerance is not
+            positive, or arrays do not fit.
 
     Reference: see `grnn_jax.recurrence.newton.newton`.
 
@@ -58,10 +61,33 @@ def newton_unroll(
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance}")
     inputs = as_inputs(inputs)
+    batch_size, length = check_inputs(cell, params, inputs)
+    if reset is not None:
+        check_array("reset", reset, (batch_size, length))
     if initial_state is None:
-        initial_state = cell.initial_state(params, inputs.shape[0])
-    reset = None if reset is None else jnp.asarray(reset).T
+        initial_state = cell.initial_state(params, batch_size)
+    state, initial_state = (
+        check_state(name, cell, params, value, batch_size)
+        for name, value in (("state", state), ("initial_state", initial_state))
+    )
     settings = Settings(max_iterations, tolerance)
+    outputs: tuple[Array, State, NewtonReport] = _unroll(
+        cell, settings, params, inputs, reset, state, initial_state
+    )
+    return outputs
+
+
+@entry(num_static=2, rows=(3, 4, 5), inline=True)
+def _unroll(
+    cell: Cell,
+    settings: Settings,
+    params: Params,
+    inputs: Inputs,
+    reset: Bool[Array, "B T"] | None,
+    state: State,
+    initial_state: State,
+) -> tuple[Float[Array, "B T H"], State, NewtonReport]:
+    reset = None if reset is None else reset.T
     projected = inputs.time_major().project(cell, params)
     outputs, state, report = newton(cell, params, projected, state, reset, initial_state, settings)
     return jnp.swapaxes(outputs, 0, 1), state, report

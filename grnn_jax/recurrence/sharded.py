@@ -1,13 +1,17 @@
 """`unroll_sharded`: the time axis split over the devices of a mesh."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PyTree
 from grnn_jax.cells.base import Cell
+from grnn_jax.ops.checks import check_array
 from grnn_jax.recurrence.base import RunOptions, Window
+from grnn_jax.recurrence.checks import check_inputs, check_state
 from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
 from grnn_jax.recurrence.unroll import run_window
 
@@ -36,10 +40,9 @@ def unroll_sharded(
         cell: a cell or a stack of cells, linear or fit for Newton's method; no dropout.
         params: its parameters.
         inputs: x, or `Tokens(indices [B, T], table [V, X])`, or `Inputs`; best split over
-            `axis` already.
+            `axis` already, but any way will do.
         state: the state before the first step, every array [B, ...].
-        mesh: the mesh, of automatic axes as `jax.sharding.Mesh` makes them; axes besides `axis`
-            compute the same.
+        mesh: the mesh, of automatic or explicit axes; axes besides `axis` compute the same.
         axis: the mesh axis over whose devices time is split.
         reset: True where a row restarts from `initial_state` before the step.
         initial_state: what a reset restores; the cell's own initial state by default.
@@ -72,16 +75,20 @@ def unroll_sharded(
     if axis not in mesh.shape:
         raise ValueError(f"axis must be one of the mesh's {list(mesh.shape)}, got {axis!r}")
     inputs = as_inputs(inputs)
-    batch_size, length = inputs.shape
+    batch_size, length = check_inputs(cell, params, inputs)
     if length % mesh.shape[axis]:
         raise ValueError(
             f"inputs must have a number of steps that the {mesh.shape[axis]} devices of axis "
             f"{axis!r} divide, got {length}"
         )
-    if reset is not None and reset.shape != (batch_size, length):
-        raise ValueError(f"reset must have shape {(batch_size, length)}, got {reset.shape}")
+    if reset is not None:
+        check_array("reset", reset, (batch_size, length))
     if initial_state is None:
         initial_state = cell.initial_state(params, batch_size)
+    state, initial_state = (
+        check_state(name, cell, params, value, batch_size)
+        for name, value in (("state", state), ("initial_state", initial_state))
+    )
     options = RunOptions(engine, axis_name=axis)
 
     def piece(
@@ -102,5 +109,17 @@ def unroll_sharded(
         out_specs=(split, P(axis)),
         check_vma=False,
     )
-    outputs, states = run(params, window, state, initial_state)
+    if AxisType.Explicit not in mesh.axis_types:
+        outputs, states = run(params, window, state, initial_state)
+    else:
+        # Explicit axes split nothing of themselves: the arrays must lie as they are to be cut.
+        window = jax.tree.map(_lay_out(mesh), window, split_window)
+        rest = jax.tree.map(lambda leaf: _lay_out(mesh)(leaf, P()), (params, state, initial_state))
+        outputs, states = run(rest[0], window, *rest[1:])
+        states = jax.tree.map(lambda leaf: _lay_out(mesh)(leaf, P()), states)
     return outputs, jax.tree.map(lambda array: array[-1], states)
+
+
+def _lay_out(mesh: Mesh) -> Callable[[AnyArray, P], Array]:
+    """A function that splits an array over the mesh as a specification says."""
+    return lambda leaf, spec: jax.reshard(jnp.asarray(leaf), NamedSharding(mesh, spec))

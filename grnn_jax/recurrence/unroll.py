@@ -9,8 +9,11 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, 
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.sitewise import fold_sites, unfold_sites
 from grnn_jax.cells.stack import apply_layer_norm, drop_recurrent_kernel
+from grnn_jax.ops.checks import check_array, check_key
 from grnn_jax.ops.chunks import scan_chunks
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.recurrence.base import Engine, RunOptions, Window
+from grnn_jax.recurrence.checks import check_inputs, check_state
 from grnn_jax.recurrence.dropout import dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, check_engine, explain_engine
 from grnn_jax.recurrence.gates import ProjectedGates, project_gates, split_projected
@@ -37,7 +40,7 @@ def unroll(
         s_t, h_t = step(s_{t-1}, project(x_t)),   s_{t-1} = initial_state where reset_t
 
     The projection of all inputs is one matmul in front of the loop. A stack is run layer by
-    layer, each over the whole window.
+    layer, each over the whole window. Compiled once for each cell, engine and shapes.
 
     Args:
         cell: a cell or a stack of cells.
@@ -62,8 +65,8 @@ def unroll(
         outputs h [B, T, H] and the state after the last step.
 
     Raises:
-        ValueError: for an unknown engine, one that cannot run this cell, or shapes that do
-            not fit.
+        ValueError: for an unknown engine, one that cannot run this cell, or arrays of inputs,
+            params, state or reset that do not fit, by the name of the argument.
 
     Example:
         >>> import grnn_jax, jax
@@ -77,12 +80,35 @@ def unroll(
         True
     """
     inputs = as_inputs(inputs)
+    batch_size, length = check_inputs(cell, params, inputs)
+    if reset is not None:
+        check_array("reset", reset, (batch_size, length))
+    if key is not None:
+        check_key("key", key)
+    state = check_state("state", cell, params, state, batch_size)
+    if initial_state is not None:
+        initial_state = check_state("initial_state", cell, params, initial_state, batch_size)
+    outputs: tuple[Array, PyTree] = _unroll(
+        cell, engine, chunk_size, params, inputs, reset, state, initial_state, key
+    )
+    return outputs
+
+
+@entry(num_static=3, rows=(4, 5, 6), inline=True)
+def _unroll(
+    cell: Cell,
+    engine: str,
+    chunk_size: int | None,
+    params: Params,
+    inputs: Inputs,
+    reset: Bool[Array, "B T"] | None,
+    state: PyTree,
+    initial_state: PyTree | None,
+    key: PRNGKey | None,
+) -> tuple[Float[Array, "B T H"], PyTree]:
     batch_size, length = inputs.shape
-    if reset is not None and reset.shape != (batch_size, length):
-        raise ValueError(f"reset must have shape {(batch_size, length)}, got {reset.shape}")
     if initial_state is None:
         initial_state = cell.initial_state(params, batch_size)
-    reset = None if reset is None else jnp.asarray(reset)
     index = None if key is None else dropout_index(batch_size, length, reset)
     options = RunOptions(engine, key)
 
@@ -119,6 +145,7 @@ def run_window(
         outputs, which stay time-major, as the engines made them, for whoever does not mind, and
         the state after the last step.
     """
+    state, initial_state = vary_alike((state, initial_state), params, window)
     reset = None if window.reset is None else window.reset.T
     window = window._replace(inputs=window.inputs.time_major(), reset=reset)
     if cell.layered is None:

@@ -1,6 +1,5 @@
 """Ancestral sampling: draw x_{t+1} from p(· | x_≤t), feed it back, repeat."""
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.likelihood import check_carry
 from grnn_jax.model import Model
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.automaton import Automaton
 from grnn_jax.sampling.settings import Setting, Settings, check_counts, make_settings
 from grnn_jax.sampling.state import (
@@ -180,6 +181,7 @@ def extend(
         True
     """
     check_counts(length=length)
+    check_carry(model, params, state.carry, state.done.shape[0], "state.carry")
     made = make_settings(model, state.done.shape[0], **settings)
     samples: Samples = _draw(model, length, params, with_settings(state, made), made)
     check_classes_left(made, samples.events)
@@ -248,7 +250,7 @@ def stream(
             return
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@entry(num_static=2, rows=(3,))
 def _draw(
     model: Model, length: int, params: Params, state: SampleState, settings: Settings
 ) -> Samples:
@@ -284,7 +286,7 @@ def _draw(
         log_probs = write(log_probs, jnp.where(active, nats, 0), time)
         return time + 1, state, events, mask, log_probs
 
-    loop = (jnp.int32(0), state, events, mask, log_probs)
+    loop = vary_alike((jnp.int32(0), state, events, mask, log_probs), params, settings)
     _, state, events, mask, log_probs = jax.lax.while_loop(unfinished, draw, loop)
     events = jax.tree.map(lambda buffer: jnp.swapaxes(buffer, 0, 1), events)
     return Samples(events, mask.T, log_probs.T, state)

@@ -1,6 +1,5 @@
 """Beam search: an approximate search for the most probable sequences."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PyTree
 from grnn_jax.model import Carry, Model
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.beams import (
     end_classes,
     no_history,
@@ -116,7 +116,7 @@ def beam_search(
     return beams
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@entry(num_static=2, rows=(3,))
 def _search(
     model: Model,
     sizes: tuple[int, int, int],
@@ -202,7 +202,7 @@ def _search(
     nothing = no_history(shape, length)
     alive = [(nothing, jnp.broadcast_to(first, shape))] * num_groups
     ended = [(nothing, jnp.full(shape, -jnp.inf))] * num_groups
-    loop = (jnp.int32(0), repeat(carry, num_beams), alive, ended)
+    loop = vary_alike((jnp.int32(0), repeat(carry, num_beams), alive, ended), params)
     time, _, alive, ended = jax.lax.while_loop(hopeful, advance, loop)
 
     results = []

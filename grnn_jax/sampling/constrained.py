@@ -15,7 +15,6 @@ Three methods, which sample from different distributions:
                      where they are few.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey
 from grnn_jax.model import Carry, Model
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.beams import (
     History,
     class_log_probs,
@@ -123,7 +123,7 @@ def sample_masked(
     return samples
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@entry(num_static=1, rows=(2,))
 def _masked(
     model: Model,
     params: Params,
@@ -143,6 +143,7 @@ def _masked(
         return time + 1, rows, log_weight + gained
 
     loop = (jnp.int32(0), rows, jnp.zeros(keys.shape[0], jnp.float32))
+    loop = vary_alike(loop, params)
     _, rows, log_weight = jax.lax.while_loop(unfinished(constraint), advance, loop)
     history = rows.history
     return ConstrainedSamples(

@@ -1,6 +1,5 @@
 """Exact sampling under a constraint that few beginnings decide: all of them are scored."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Float, Int, Params, PRNGKey
 from grnn_jax.model import Carry, Model
+from grnn_jax.ops.entry import entry
 from grnn_jax.sampling.ancestral import sample
 from grnn_jax.sampling.beams import class_log_probs
 from grnn_jax.sampling.constrained import ConstrainedSamples
@@ -231,7 +231,7 @@ def _good_prefixes(
     return filled, lengths, np.concatenate([total for _, total in parts])
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@entry(num_static=1, rows=(2,))
 def _extend(
     model: Model, params: Params, carry: Carry, token: Int[AnyArray, " N"] | None
 ) -> tuple[Array, Carry]:

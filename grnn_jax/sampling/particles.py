@@ -1,6 +1,5 @@
 """Sequential Monte Carlo under a constraint: particles that are resampled by their weights."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey
 from grnn_jax.model import Carry, Model
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.beams import flat, pick, repeat
 from grnn_jax.sampling.constrained import (
     ConstrainedSamples,
@@ -122,7 +122,7 @@ def sample_particles(
     return particles
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@entry(num_static=2, rows=(3,))
 def _filter(
     model: Model,
     num_particles: int,
@@ -163,6 +163,7 @@ def _filter(
         return time + 1, rows, jnp.where(poor[:, None], 0, log_weight), log_evidence
 
     loop = (jnp.int32(0), rows, jnp.zeros((num_runs, N)), jnp.zeros(num_runs))
+    loop = vary_alike(loop, params)
     _, rows, log_weight, log_evidence = jax.lax.while_loop(unfinished(constraint), advance, loop)
     total = jax.nn.logsumexp(log_weight, 1)
     log_weight = log_weight - total[:, None]

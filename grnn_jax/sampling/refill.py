@@ -1,6 +1,5 @@
 """Continuous refill: many sequences through few rows; a finished row takes the next sequence."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.settings import Settings, check_counts, make_settings
 from grnn_jax.sampling.state import (
     SampleState,
@@ -105,7 +105,7 @@ def _is_shared(model: Model, prefix: PyTree) -> bool:
     return jnp.ndim(leaf) == 1 + len(spec.shape)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@entry(num_static=2)
 def _draw_many(
     model: Model,
     sizes: tuple[int, int, int],
@@ -184,6 +184,6 @@ def _draw_many(
         jnp.int32(0),
     )
     index = jnp.arange(num_rows)
-    loop = (index, jnp.int32(num_rows), begin(index), nothing)
+    loop = vary_alike((index, jnp.int32(num_rows), begin(index), nothing), params, starts, key)
     samples: ManySamples = jax.lax.while_loop(unfinished, draw, loop)[-1]
     return samples

@@ -1,6 +1,5 @@
 """The state of sequences that are being drawn, and the one step that draws their next event."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +12,8 @@ from grnn_jax.distributions.acceptance import accept
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.likelihood import check_events, event_log_probs
 from grnn_jax.model import Carry, Model
+from grnn_jax.ops.checks import check_key
+from grnn_jax.ops.entry import entry
 from grnn_jax.sampling.settings import Settings
 
 NO_CLASS = -1
@@ -61,12 +62,13 @@ def start(
         >>> state.carry.event.tolist(), state.position.tolist()  # what comes next depends on [1, 2]
         ([2, 2], [0, 0])
     """
+    check_key("key", key)
     prefix = None if prefix is None else _batched_prefix(model, prefix, num_samples)
     state: SampleState = _start(model, num_samples, params, key, prefix, conditioning, first_index)
     return state
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@entry(num_static=2, rows=(4, 5))
 def _start(
     model: Model,
     num_samples: int,
@@ -194,11 +196,12 @@ def _batched_prefix(model: Model, prefix: PyTree, num_samples: int) -> PyTree:
 
     def batched(spec: jax.ShapeDtypeStruct, leaf: AnyArray) -> Array:
         leaf = jnp.asarray(leaf, spec.dtype)
+        axes = "".join(f", {size}" for size in spec.shape)
         if leaf.ndim == 1 + len(spec.shape):
             leaf = jnp.broadcast_to(leaf, (num_samples, *leaf.shape))
-        if leaf.ndim != 2 + len(spec.shape) or leaf.shape[0] != num_samples:
+        if leaf.shape[:1] != (num_samples,) or leaf.shape[2:] != spec.shape or leaf.ndim < 2:
             raise ValueError(
-                f"prefix must be [P, ...] or [{num_samples}, P, ...], got shape {leaf.shape}"
+                f"prefix must be [P{axes}] or [{num_samples}, P{axes}], got shape {leaf.shape}"
             )
         return leaf
 

@@ -1,6 +1,5 @@
 """Stochastic beam search: k distinct sequences, sampled without replacement."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Carry, Model
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.beams import (
     History,
     end_classes,
@@ -134,7 +134,7 @@ def stochastic_beam_search(
     return samples
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@entry(num_static=2, rows=(3,))
 def _search(
     model: Model, sizes: tuple[int, int], params: Params, carry: Carry, keys: Array
 ) -> DistinctSamples:
@@ -189,6 +189,7 @@ def _search(
         jnp.where(only, root[:, None], -jnp.inf),
         jnp.zeros(shape, bool),
     )
+    loop = vary_alike(loop, params)
     *_, history, _, perturbed, done = jax.lax.while_loop(unfinished, advance, loop)
     mask = history.mask & (perturbed > -jnp.inf)[..., None]
     return DistinctSamples(
