@@ -15,7 +15,7 @@ import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.distributions.acceptance import accept, fill
-from grnn_jax.model import Carry, Model, make_encoder
+from grnn_jax.model import Carry, Model, check_params, make_encoder
 from grnn_jax.ops.checks import check_array, check_key, check_tree
 from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.ops.entry import entry, vary_alike
@@ -123,6 +123,7 @@ def event_statistics(
     shape = check_shapes(model, events)
     check_array("mask", mask, shape)
     check_array("reset", reset, shape)
+    check_params(model.init, params)
     check_carry(model, params, carry, shape[0])
     if key is not None:
         check_key("key", key)
@@ -287,6 +288,7 @@ def log_prob(
         True
     """
     shape = check_shapes(model, events)
+    check_params(model.init, params)
     if mask is None:
         mask = np.ones(shape, bool)
     check_array("mask", mask, shape)

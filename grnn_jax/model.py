@@ -12,6 +12,8 @@ from grnn_jax.cells.base import Cell
 from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.ops.checks import check_array, check_key, check_tree, shapes_of_init
+from grnn_jax.ops.entry import widen
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.recurrence.engines import check_engine
 from grnn_jax.recurrence.inputs import Inputs, projecting_a_table_pays, table_with_start
 
@@ -151,6 +153,7 @@ class Model(NamedTuple):
     skip_input: bool = False
 
 
+@cached_factory
 def make_model(
     cell: Cell,
     distribution: Distribution,
@@ -238,17 +241,11 @@ def make_model(
             }
         return params
 
-    @functools.cache
-    def shapes() -> PyTree:
-        return shapes_of_init(init)
-
-    def check_params(params: Params) -> None:
-        check_tree("params", params, shapes(), "those of this model")
-
     def initial_state(
         params: Params, batch_size: int, conditioning: Float[AnyArray, "..."] | None = None
     ) -> Carry:
-        check_params(params)
+        check_params(init, params)
+        params = widen(params)
         state = cell.initial_state(params["cell"], batch_size)
         if conditioning is not None:
             check_array("conditioning", conditioning)
@@ -280,7 +277,8 @@ def make_model(
         return Carry(state, event, jnp.zeros((batch_size,), bool))
 
     def make_step(params: Params, num_events: int = 1) -> Step:
-        check_params(params)
+        check_params(init, params)
+        params = widen(params)
         encode = make_encoder(distribution, params, cell=cell, num_events=num_events)
 
         def step(carry: Carry) -> tuple[Array, Carry]:
@@ -312,6 +310,24 @@ def make_model(
         chunk_size,
         skip_input,
     )
+
+
+def check_params(init: Callable[[PRNGKey], Params], params: Params) -> None:
+    """Names the first array that is not as `Model.init` makes it; dtypes may differ.
+
+    Args:
+        init: of the model.
+        params: what came.
+
+    Raises:
+        ValueError: for the parameters of another model.
+    """
+    check_tree("params", params, _shapes_of(init), "those of this model")
+
+
+@functools.lru_cache(maxsize=256)
+def _shapes_of(init: Callable[[PRNGKey], Params]) -> PyTree:
+    return shapes_of_init(init)
 
 
 def make_encoder(

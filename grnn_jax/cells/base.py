@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
-from grnn_jax.ops.masks import EventIndex
+from grnn_jax.ops.masks import EventIndex, Rate
 
 RECURRENT_KERNEL = "recurrent_kernel"
 """Name of V in the parameters of every cell that has one."""
@@ -132,9 +132,9 @@ class Layered(NamedTuple):
     cells: tuple["Cell", ...]
     residual: bool
     layer_norm: bool
-    dropout: float
+    dropout: Rate
     dropout_per: str
-    recurrent_dropout: float
+    recurrent_dropout: Rate
 
 
 class Sitewise(NamedTuple):

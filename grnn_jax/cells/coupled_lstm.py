@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from grnn_jax.array_types import DType, PyTree, State
 from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def coupled_lstm(
     hidden_size: int,
     *,

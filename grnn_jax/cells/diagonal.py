@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import Cell, Gates, PointwiseFn
 from grnn_jax.cells.gated import gated_cell
+from grnn_jax.ops.ranks import align
 
 
 def diagonal_cell(
@@ -61,7 +62,7 @@ def diagonal_cell(
     def diagonal_pointwise(
         weights: PyTree, projected: Gates, recurrent: Gates, state: State
     ) -> State:
-        products = tuple(weights[name] * state[0] for name in names)
+        products = tuple(align(weights[name], state[0]) * state[0] for name in names)
         return pointwise(weights, projected, products, state)
 
     def weights_init() -> Params:

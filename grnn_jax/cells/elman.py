@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from grnn_jax.array_types import DType, PyTree, State
 from grnn_jax.cells.base import Cell, Gates, PointwiseFn
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
+from grnn_jax.ops.factories import cached_factory
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
+@cached_factory
 def elman(
     hidden_size: int,
     *,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import RECURRENT_KERNEL, Blocks, Cell, Gated, PointwiseFn
 from grnn_jax.ops.products import dense, dense_gates, recurrent_product, split_gates
+from grnn_jax.ops.ranks import align
 
 
 def recurrent_initializer(
@@ -113,11 +114,13 @@ def gated_cell(
             rows = params["initial_state"]
         else:
             rows = jnp.zeros((num_states, hidden_size), params["bias"].dtype)
+        # Wide whatever the parameters: a state is the sum of many steps.
+        rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
         return tuple(jnp.broadcast_to(row, (batch_size, hidden_size)) for row in rows)
 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
-        projected: Array = dense(inputs, params["input_kernel"], dtype) + params["bias"]
-        return projected
+        projected = dense(inputs, params["input_kernel"], dtype)
+        return projected + align(params["bias"], projected)
 
     def project_gates(source: Blocks, inputs: Float[Array, "... X"]) -> tuple[Array, ...]:
         kernels, biases = source
@@ -126,7 +129,10 @@ def gated_cell(
         # them into one, whose parts it then copies out element by element.
         gates = jax.lax.optimization_barrier(gates)
         shape = (*inputs.shape[:-1], hidden_size)
-        return tuple((gate + bias).reshape(shape) for gate, bias in zip(gates, biases, strict=True))
+        return tuple(
+            (gate + align(bias, gate)).reshape(shape)
+            for gate, bias in zip(gates, biases, strict=True)
+        )
 
     def recurrent_kernel(params: Params) -> Float[Array, "heads D GD"]:
         kernel: Array = params[RECURRENT_KERNEL]

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 from grnn_jax.array_types import DType, PyTree, State
 from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 
+@cached_factory
 def gru(
     hidden_size: int,
     *,
@@ -73,5 +76,6 @@ def gru_pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: St
     (hidden,) = state
     reset_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
     update_gate = jax.nn.sigmoid(projected[1] + recurrent[1])
-    candidate = jnp.tanh(projected[2] + reset_gate * (recurrent[2] + weights["candidate_bias"]))
+    recurrent_candidate = recurrent[2] + align(weights["candidate_bias"], recurrent[2])
+    candidate = jnp.tanh(projected[2] + reset_gate * recurrent_candidate)
     return ((1 - update_gate) * candidate + update_gate * hidden,)

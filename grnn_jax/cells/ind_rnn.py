@@ -9,8 +9,10 @@ from grnn_jax.cells.base import Cell
 from grnn_jax.cells.diagonal import diagonal_cell
 from grnn_jax.cells.elman import elman_pointwise
 from grnn_jax.cells.gated import concatenate_biases
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def ind_rnn(
     hidden_size: int,
     *,

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.cells.base import Cell
 from grnn_jax.ops.products import dense, split_gates
+from grnn_jax.ops.ranks import align
 
 EPSILON = 1e-5
 
@@ -35,7 +36,8 @@ def layer_norm_recurrent(
 ) -> tuple[Array, ...]:
     """Normalised V h times the gains "recurrent_scale_k"."""
     normalised = layer_norm_groups(recurrent, groups)
-    return tuple(weights[f"recurrent_scale_{k}"] * gate for k, gate in enumerate(normalised))
+    scales = (weights[f"recurrent_scale_{k}"] for k in range(len(normalised)))
+    return tuple(align(s, gate) * gate for s, gate in zip(scales, normalised, strict=True))
 
 
 def recurrent_scales(hidden_size: int, num_gates: int) -> Params:
@@ -55,8 +57,8 @@ def layer_norm_projection(cell: Cell, groups: tuple[int, ...], dtype: DType) -> 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
         gates = split_gates(dense(inputs, params["input_kernel"], dtype), num_gates)
         normalised = jnp.concatenate(layer_norm_groups(gates, groups), -1)
-        projected: Array = normalised * params["input_scale"] + params["bias"]
-        return projected
+        scale, bias = (align(params[name], normalised) for name in ("input_scale", "bias"))
+        return normalised * scale + bias
 
     assert cell.gated is not None
     gated = cell.gated._replace(project_gates=None)

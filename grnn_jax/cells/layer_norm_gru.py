@@ -9,11 +9,13 @@ from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
 from grnn_jax.cells.gru import gru_pointwise
 from grnn_jax.cells.layer_norm import layer_norm_projection, layer_norm_recurrent, recurrent_scales
+from grnn_jax.ops.factories import cached_factory
 
 GROUPS = (2, 1)
 """The two gates are normalised together, the candidate by itself."""
 
 
+@cached_factory
 def layer_norm_gru(
     hidden_size: int,
     *,

@@ -14,11 +14,14 @@ from grnn_jax.cells.layer_norm import (
     layer_norm_recurrent,
     recurrent_scales,
 )
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 GROUPS = (4,)
 """All gates are normalised together."""
 
 
+@cached_factory
 def layer_norm_lstm(
     hidden_size: int,
     *,
@@ -76,7 +79,8 @@ def layer_norm_lstm(
         output_gate = jax.nn.sigmoid(projected[3] + recurrent[3])
         memory = forget_gate * memory + input_gate * candidate
         (normalised,) = layer_norm_groups((memory,), (1,))
-        shown = normalised * weights["memory_scale"] + weights["memory_bias"]
+        scale, bias = (align(weights[f"memory_{kind}"], memory) for kind in ("scale", "bias"))
+        shown = normalised * scale + bias
         return output_gate * jnp.tanh(shown), memory
 
     def pointwise_init() -> Params:

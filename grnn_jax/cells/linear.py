@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell, Linear, StepFn
 from grnn_jax.ops.products import dense, split_gates
+from grnn_jax.ops.ranks import align
 
 
 def linear_cell(
@@ -72,11 +73,12 @@ def linear_cell(
             row = params["initial_state"][0]
         else:
             row = jnp.zeros((hidden_size,), params["bias"].dtype)
+        row = row.astype(jnp.promote_types(row.dtype, jnp.float32))
         return (jnp.broadcast_to(row, (batch_size, hidden_size)),)
 
     def project(params: Params, inputs: Float[Array, "... X"]) -> Float[Array, "... GH"]:
-        projected: Array = dense(inputs, params["input_kernel"], dtype) + params["bias"]
-        return projected
+        projected = dense(inputs, params["input_kernel"], dtype)
+        return projected + align(params["bias"], projected)
 
     def coefficients_of(params: Params, projected: Array) -> tuple[Array, Array]:
         return coefficients(params, *split_gates(projected, num_gates))

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Inexact, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell, Linear
 from grnn_jax.cells.linear import linear_step
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
+from grnn_jax.ops.ranks import align
 
 SMALLEST_DRAW = 1e-6
 """Random numbers whose logarithm is taken keep away from 0."""
 
 
+@cached_factory
 def lru(
     hidden_size: int,
     *,
@@ -99,7 +102,8 @@ def lru(
 
     def initial_state(params: Params, batch_size: int) -> State:
         if learned_initial_state:
-            row = jax.lax.complex(*params["initial_state"])
+            parts = params["initial_state"]
+            row = jax.lax.complex(*parts.astype(jnp.promote_types(parts.dtype, jnp.float32)))
         else:
             dtype = jnp.promote_types(params["log_rate"].dtype, jnp.complex64)
             row = jnp.zeros((hidden_size,), dtype)
@@ -112,7 +116,8 @@ def lru(
     def coefficients(params: Params, projected: Array) -> tuple[Array, Array]:
         entering = jax.lax.complex(*jnp.split(projected[..., : 2 * hidden_size], 2, -1))
         decay = jnp.exp(jax.lax.complex(-jnp.exp(params["log_rate"]), jnp.exp(params["log_phase"])))
-        return jnp.broadcast_to(decay, entering.shape), jnp.exp(params["log_scale"]) * entering
+        scale = jnp.exp(params["log_scale"])
+        return jnp.broadcast_to(decay, entering.shape), align(scale, entering) * entering
 
     def readout(
         params: Params, hidden: Inexact[Array, "... H"], projected: Float[Array, "... P"]

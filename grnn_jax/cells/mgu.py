@@ -8,8 +8,11 @@ import jax.numpy as jnp
 from grnn_jax.array_types import DType, PyTree, State
 from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 
+@cached_factory
 def mgu(
     hidden_size: int,
     *,
@@ -59,7 +62,7 @@ def mgu(
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         (hidden,) = state
         forget_gate = jax.nn.sigmoid(projected[0] + recurrent[0])
-        candidate = recurrent[1] + weights["candidate_bias"]
+        candidate = recurrent[1] + align(weights["candidate_bias"], recurrent[1])
         candidate = jnp.tanh(projected[1] + forget_gate * candidate)
         return ((1 - forget_gate) * hidden + forget_gate * candidate,)
 

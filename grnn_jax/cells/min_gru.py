@@ -9,8 +9,10 @@ from grnn_jax.array_types import Array, DType, Params
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases
 from grnn_jax.cells.linear import linear_cell
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def min_gru(
     hidden_size: int, *, learned_initial_state: bool = False, dtype: DType = jnp.float32
 ) -> Cell:

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.lstm import lstm
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
 
 
+@cached_factory
 def mogrifier_lstm(
     hidden_size: int,
     *,

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import Cell
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
 
 
+@cached_factory
 def multiplicative(cell: Cell, dtype: DType = jnp.float32) -> Cell:
     r"""The same cell with V m_t in place of V h_{t-1}.
 

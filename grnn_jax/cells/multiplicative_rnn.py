@@ -6,8 +6,10 @@ from grnn_jax.array_types import DType
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.elman import elman
 from grnn_jax.cells.multiplicative import multiplicative
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def multiplicative_rnn(
     hidden_size: int, *, learned_initial_state: bool = False, dtype: DType = jnp.float32
 ) -> Cell:

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 from grnn_jax.array_types import DType, Params, PyTree, State
 from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 
+@cached_factory
 def peephole_lstm(
     hidden_size: int,
     *,
@@ -63,13 +66,13 @@ def peephole_lstm(
 
     def pointwise(weights: PyTree, projected: Gates, recurrent: Gates, state: State) -> State:
         _, memory = state
-        peeped = projected[0] + recurrent[0] + weights["input_peephole"] * memory
+        peeped = projected[0] + recurrent[0] + align(weights["input_peephole"], memory) * memory
         input_gate = jax.nn.sigmoid(peeped)
-        peeped = projected[1] + recurrent[1] + weights["forget_peephole"] * memory
+        peeped = projected[1] + recurrent[1] + align(weights["forget_peephole"], memory) * memory
         forget_gate = jax.nn.sigmoid(peeped)
         candidate = jnp.tanh(projected[2] + recurrent[2])
         memory = forget_gate * memory + input_gate * candidate
-        peeped = projected[3] + recurrent[3] + weights["output_peephole"] * memory
+        peeped = projected[3] + recurrent[3] + align(weights["output_peephole"], memory) * memory
         return jax.nn.sigmoid(peeped) * jnp.tanh(memory), memory
 
     def pointwise_init() -> Params:

@@ -10,11 +10,14 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.gated import concatenate_biases
 from grnn_jax.cells.linear import linear_cell
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 EXPONENT = 8.0
 """The paper's c."""
 
 
+@cached_factory
 def rg_lru(
     hidden_size: int, *, learned_initial_state: bool = False, dtype: DType = jnp.float32
 ) -> Cell:
@@ -59,7 +62,8 @@ def rg_lru(
     def coefficients(
         params: Params, recurrence_gate: Array, input_gate: Array, value: Array
     ) -> tuple[Array, Array]:
-        log_rate = _log_softplus(params["decay"]) + jax.nn.log_sigmoid(recurrence_gate)
+        log_rate = _log_softplus(align(params["decay"], recurrence_gate))
+        log_rate = log_rate + jax.nn.log_sigmoid(recurrence_gate)
         log_rate = log_rate + math.log(EXPONENT)
         update = sqrt_complement(log_rate) * jax.nn.sigmoid(input_gate) * value
         return jnp.exp(-jnp.exp(log_rate)), update

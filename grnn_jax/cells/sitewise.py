@@ -7,6 +7,7 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, PyTree, S
 from grnn_jax.cells.base import Cell, Sitewise
 from grnn_jax.cells.gru import gru
 from grnn_jax.cells.lstm import lstm
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.sites import (
     mix_sites,
     neighbour_kernel,
@@ -17,6 +18,7 @@ from grnn_jax.ops.sites import (
 SITE_KERNEL = "site_kernel"
 
 
+@cached_factory
 def sitewise(
     cell: Cell,
     num_sites: int = 1,
@@ -156,6 +158,7 @@ def unfold_sites(tree: PyTree, num_sites: int) -> PyTree:
     )
 
 
+@cached_factory
 def sitewise_lstm(
     hidden_size: int,
     *,
@@ -191,6 +194,7 @@ def sitewise_lstm(
     )
 
 
+@cached_factory
 def sitewise_gru(
     hidden_size: int,
     *,

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from grnn_jax.array_types import DType, PyTree, State
 from grnn_jax.cells.base import Cell, Gates
 from grnn_jax.cells.gated import concatenate_biases, gated_cell
+from grnn_jax.ops.factories import cached_factory
 
 LOG_NOTHING = -1e30
 """Stands for log 0, without its infinite differences."""
 
 
+@cached_factory
 def slstm(
     hidden_size: int,
     *,

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Float, Params, PRNGKey, State
 from grnn_jax.cells.base import RECURRENT_KERNEL, Cell, Layered
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.masks import Rate, check_rate, is_zero
+from grnn_jax.ops.ranks import align
 
 DROPOUT_PER = ("step", "sequence")
 
@@ -15,14 +18,15 @@ LayerStates = tuple[Any, ...]
 """One `State` for each layer."""
 
 
+@cached_factory
 def stack(
     cells: Sequence[Cell],
     *,
     residual: bool = False,
     layer_norm: bool = False,
-    dropout: float = 0.0,
+    dropout: Rate = 0.0,
     dropout_per: str = "step",
-    recurrent_dropout: float = 0.0,
+    recurrent_dropout: Rate = 0.0,
 ) -> Cell:
     r"""Stacks cells in depth; the stack is a cell itself.
 
@@ -39,7 +43,8 @@ def stack(
         residual: adds y_{l-1}, the output of the layer below before its norm and dropout, to
             the output of each layer after the first.
         layer_norm: normalises what each layer passes on (Ba et al. 2016).
-        dropout: probability of dropping an element of what each layer passes on.
+        dropout: probability of dropping an element of what each layer passes on; it may be a
+            traced number, as may `recurrent_dropout`.
         dropout_per: "step", a new mask for each time step (Zaremba et al. 2014), or
             "sequence", the same mask for all steps of a sequence in a window (Gal &
             Ghahramani 2016); a sequence that spans windows draws anew in each.
@@ -68,9 +73,8 @@ def stack(
     cells = tuple(cells)
     if not cells:
         raise ValueError("cells must hold at least one cell, got none")
-    for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"{name} must lie in [0, 1), got {rate}")
+    dropout = check_rate("dropout", dropout)
+    recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
     if dropout_per not in DROPOUT_PER:
         raise ValueError(f"dropout_per must be one of {DROPOUT_PER}, got {dropout_per!r}")
     widths = [cell.hidden_size for cell in cells]
@@ -78,7 +82,7 @@ def stack(
         raise ValueError(f"residual layers must have one hidden_size, got {widths}")
     if any(cell.layered for cell in cells):
         raise ValueError("cells must be single layers, got a stack inside a stack")
-    if recurrent_dropout and not all(_has_recurrent_kernel(cell) for cell in cells):
+    if not is_zero(recurrent_dropout) and not all(_has_recurrent_kernel(cell) for cell in cells):
         raise ValueError("recurrent_dropout needs gated cells with a recurrent kernel")
     layered = Layered(cells, residual, layer_norm, dropout, dropout_per, recurrent_dropout)
 
@@ -130,11 +134,11 @@ def apply_layer_norm(
     norm = params[f"norm_{index}"]
     centred = hidden - hidden.mean(-1, keepdims=True)
     variance = jnp.square(centred).mean(-1, keepdims=True)
-    shown: Array = centred * jax.lax.rsqrt(variance + epsilon) * norm["scale"] + norm["bias"]
-    return shown
+    scale, bias = (align(norm[name], hidden) for name in ("scale", "bias"))
+    return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias
 
 
-def drop_recurrent_kernel(key: PRNGKey, params: Params, rate: float) -> Params:
+def drop_recurrent_kernel(key: PRNGKey, params: Params, rate: Rate) -> Params:
     """DropConnect: parameters with elements of V zeroed, the others divided by 1 - rate.
 
     Reference: L. Wan et al., "Regularization of neural networks using DropConnect", ICML 2013;

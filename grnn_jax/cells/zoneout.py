@@ -7,10 +7,12 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Params, PRNGKey, PyTree, State
 from grnn_jax.cells.base import Cell, Gates
-from grnn_jax.ops.masks import EventIndex, event_mask
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.masks import EventIndex, Rate, check_rate, event_mask
 
 
-def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
+@cached_factory
+def zoneout(cell: Cell, rate: Rate | Sequence[Rate]) -> Cell:
     r"""The same cell with zoneout, and with the same structure declared.
 
         s_t = k_t ⊙ s_{t-1} + (1 - k_t) ⊙ cell(s_{t-1}, x_t)
@@ -25,7 +27,7 @@ def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
         cell: a single layer. Where its states are not values but logarithms or sums with a scale
             of their own (`slstm`), the expectation mixes them as they are.
         rate: probability of keeping an old value, for all arrays of the state or one for each:
-            (0.05, 0.5) for the h and the c of an LSTM on characters in the paper.
+            (0.05, 0.5) for the h and the c of an LSTM on characters in the paper. Traced or not.
 
     Returns:
         The cell; parameters and state are those of `cell`.
@@ -61,12 +63,10 @@ def zoneout(cell: Cell, rate: float | Sequence[float]) -> Cell:
         return cell.initial_state(cell.init(key, 1), 1)
 
     widths = [leaf.shape[-1] for leaf in jax.eval_shape(one_state, jax.random.key(0))]
-    rates = (rate,) * len(widths) if isinstance(rate, int | float) else tuple(rate)
+    rates = tuple(rate) if isinstance(rate, Sequence) else (rate,) * len(widths)
     if len(rates) != len(widths):
         raise ValueError(f"rate must be one number or {len(widths)}, got {len(rates)}")
-    for number in rates:
-        if not 0.0 <= number < 1.0:
-            raise ValueError(f"rate must lie in [0, 1), got {number}")
+    rates = tuple(check_rate("rate", number) for number in rates)
     total = sum(widths)
     bounds = [sum(widths[: number + 1]) for number in range(len(widths) - 1)]
 

@@ -83,7 +83,10 @@ def accept_numbers(
 
 def within(low: int, high: int | np.ndarray) -> Callable[[Any], Any]:
     """True for numbers in [low, high)."""
-    return lambda event: (event >= low) & (event < high)
+    if isinstance(high, int):
+        return lambda event: (event >= low) & (event < high)
+    # NumPy's own arrays stay NumPy's: see `Distribution.accept`.
+    return lambda event: (event >= low) & (event < high.reshape((1,) * (event.ndim - 1) + (-1,)))
 
 
 def over_event(valid: Any, num_axes: int) -> Any:

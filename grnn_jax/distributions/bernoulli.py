@@ -7,8 +7,10 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import independent_bits, initial_bias
 from grnn_jax.distributions.layer import apply_layer
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def bernoulli(size: int, *, mean: float = 0.5, dtype: DType = jnp.float32) -> Distribution:
     r"""D bits that are independent of each other, given the past.
 

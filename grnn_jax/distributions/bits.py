@@ -44,7 +44,7 @@ def bits_distribution(
         *,
         temperature: float | Array = 1.0,
     ) -> UInt8[Array, "B D"]:
-        noise = jax.vmap(lambda row: jax.random.logistic(row, (size,)))(key)
+        noise = jax.vmap(lambda row: jax.random.logistic(row, (size,), jnp.float32))(key)
         return draw(params, hidden, noise, temperature)
 
     def mode(params: Params, hidden: Float[Array, "... H"]) -> UInt8[Array, "... D"]:

@@ -9,8 +9,10 @@ from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.softmax import class_log_prob
 from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.lookup import lookup
 from grnn_jax.ops.products import dense
+from grnn_jax.ops.ranks import align
 
 ONE_HOT_CLASSES = 4096
 """Most classes that enter the network as one-hot vectors; more need an embedding."""
@@ -19,6 +21,7 @@ LOGITS_LIMIT = 2**25
 """Logits held at once by `log_prob`; above it the loss is computed in chunks over time."""
 
 
+@cached_factory
 def categorical(
     num_classes: int,
     *,
@@ -102,8 +105,8 @@ def categorical(
 
     def logits(params: Params, hidden: Float[Array, "... H"]) -> Float[Array, "... V"]:
         kernel = params["embedding"].T if tied else params["kernel"]
-        scores: Array = dense(hidden, kernel, dtype) + params["bias"]
-        return scores
+        scores = dense(hidden, kernel, dtype)
+        return scores + align(params["bias"], scores)
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Int[Array, "..."]

@@ -12,7 +12,9 @@ from jax.scipy.special import gammaln
 from grnn_jax.array_types import AnyArray, Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.acceptance import accept_numbers
 from grnn_jax.distributions.base import Distribution
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
+from grnn_jax.ops.ranks import align
 
 LOG_RATE_LIMIT = 20.0
 """Softly, |log(rate / mean)| stays below this."""
@@ -26,6 +28,7 @@ LARGEST_RATE = 2e9
 Mean = float | np.floating | Sequence[float] | AnyArray
 
 
+@cached_factory
 def poisson(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distribution:
     r"""D independent Poisson counts.
 
@@ -64,6 +67,7 @@ def poisson(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distr
     return _counts("poisson", size, mean, dtype, overdispersed=False, zero_inflated=False)
 
 
+@cached_factory
 def negative_binomial(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32) -> Distribution:
     r"""D independent negative binomial counts, by mean λ and dispersion α.
 
@@ -88,6 +92,7 @@ def negative_binomial(size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32
     return _counts("negative_binomial", size, mean, dtype, overdispersed=True, zero_inflated=False)
 
 
+@cached_factory
 def zero_inflated_poisson(
     size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32
 ) -> Distribution:
@@ -115,6 +120,7 @@ def zero_inflated_poisson(
     )
 
 
+@cached_factory
 def zero_inflated_negative_binomial(
     size: int, *, mean: Mean = 1.0, dtype: DType = jnp.float32
 ) -> Distribution:
@@ -159,7 +165,8 @@ def _counts(
 
     def parameters(params: Params, hidden: Array) -> tuple[Array, Array | None, Array | None]:
         """Log rate, log dispersion and the logit of ρ, each [..., D]."""
-        outputs = [dense(hidden, params[f"kernel_{n}"], dtype) + params[f"bias_{n}"] for n in names]
+        products = [dense(hidden, params[f"kernel_{n}"], dtype) for n in names]
+        outputs = [p + align(params[f"bias_{n}"], p) for n, p in zip(names, products, strict=True)]
         log_rate = LOG_RATE_LIMIT * jnp.tanh(outputs[0] / LOG_RATE_LIMIT) + np.log(means)
         log_dispersion = None
         if overdispersed:

@@ -11,8 +11,10 @@ from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.composition import check_options, sample_part
 from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def with_end(distribution: Distribution, *, dtype: DType = jnp.float32) -> Distribution:
     r"""Puts the end of a sequence beside the events of a distribution.
 

@@ -14,9 +14,11 @@ from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.softmax import class_log_prob
 from grnn_jax.distributions.truncation import TRUNCATION_OPTIONS, truncate
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.lookup import lookup
 
 
+@cached_factory
 def factored_categorical(
     sizes: Sequence[int],
     *,

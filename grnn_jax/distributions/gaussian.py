@@ -19,11 +19,13 @@ from grnn_jax.distributions.standardize import (
     column,
     standardize,
 )
+from grnn_jax.ops.factories import cached_factory
 
 MAX_SCALE = 1e6
 """Softly, standard deviations of standardized values stay below this."""
 
 
+@cached_factory
 def gaussian(
     size: int,
     *,

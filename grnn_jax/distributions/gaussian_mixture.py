@@ -15,8 +15,10 @@ from grnn_jax.distributions.standardize import (
     standardize,
 )
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def gaussian_mixture(
     size: int,
     *,

@@ -6,6 +6,7 @@ import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.ops.products import dense
+from grnn_jax.ops.ranks import align
 
 
 def init_layer(
@@ -13,12 +14,12 @@ def init_layer(
 ) -> Params:
     """A linear layer with LeCun-normal weights; `gain` multiplies the weights of each output."""
     kernel = jax.nn.initializers.lecun_normal()(key, (hidden_size, bias.size), jnp.float32)
-    return {"kernel": kernel * jnp.asarray(gain, jnp.float32), "bias": bias}
+    return {"kernel": kernel * align(jnp.asarray(gain, jnp.float32), kernel), "bias": bias}
 
 
 def apply_layer(
     params: Params, hidden: Float[Array, "... H"], dtype: DType
 ) -> Float[Array, "... O"]:
     """W h + b of a layer's "kernel" and "bias", the product in the compute dtype."""
-    outputs: Array = dense(hidden, params["kernel"], dtype) + params["bias"]
-    return outputs
+    outputs = dense(hidden, params["kernel"], dtype)
+    return outputs + align(params["bias"], outputs)

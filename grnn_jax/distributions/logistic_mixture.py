@@ -13,11 +13,14 @@ from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.layer import apply_layer, init_layer
 from grnn_jax.distributions.standardize import LARGEST, bounded, column
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 MIN_SCALE = 0.02
 """Softly, the smallest scale s of a component, in levels; the largest is the number of levels."""
 
 
+@cached_factory
 def logistic_mixture(
     num_levels: int, *, num_components: int = 10, dtype: DType = jnp.float32
 ) -> Distribution:
@@ -131,7 +134,8 @@ def logistic_mixture(
     def encode(params: Params, event: Int[Array, "..."]) -> Float[Array, "... X"]:
         level = jnp.clip(event, 0, num_levels - 1)[..., None]
         dtype = params["bias"].dtype
-        phase = (2 * math.pi) * ((level % periods).astype(dtype) + 0.5) / periods
+        cycle = align(periods, level)
+        phase = (2 * math.pi) * ((level % cycle).astype(dtype) + 0.5) / cycle
         scaled = level.astype(dtype) / half_range - 1
         return jnp.concatenate([scaled, jnp.sin(phase), jnp.cos(phase)], -1)
 

@@ -18,8 +18,10 @@ from grnn_jax.distributions.waits import (
     censored_waits,
     softly_bounded,
 )
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def lognormal_mixture(
     *,
     num_components: int = 8,

@@ -7,12 +7,15 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey, UInt8
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import bit_log_probs, bits_distribution, draw_bits, initial_bias
 from grnn_jax.distributions.chunked import cut_in_time
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
+from grnn_jax.ops.ranks import align
 
 ACTIVATIONS_LIMIT = 2**22
 """Hidden activations held at once by `log_prob`; above it the window is cut in time."""
 
 
+@cached_factory
 def nade(
     size: int,
     *,
@@ -84,10 +87,11 @@ def nade(
         """What h alone contributes: b + B h [..., D] and c + C h [..., U]."""
         kernel = jnp.concatenate([params["kernel"], params["unit_kernel"]], 1)
         both = dense(hidden, kernel, dtype)
-        return both[..., :size] + params["bias"], both[..., size:] + params["unit_bias"]
+        bias, unit_bias = (align(params[name], both) for name in ("bias", "unit_bias"))
+        return both[..., :size] + bias, both[..., size:] + unit_bias
 
     def bit_logits(units: Array, bias: Array, output_kernel: Array) -> Array:
-        return bias + jnp.sum(jnp.tanh(units) * output_kernel, -1)
+        return bias + jnp.sum(jnp.tanh(units) * align(output_kernel, units), -1)
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: UInt8[Array, "... D"]
@@ -97,7 +101,9 @@ def nade(
 
         def body(units: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
             bit, bias, bit_kernel, output_kernel = row
-            return units + bit[..., None] * bit_kernel, bit_logits(units, bias, output_kernel)
+            return units + bit[..., None] * align(bit_kernel, units), bit_logits(
+                units, bias, output_kernel
+            )
 
         rows = (
             jnp.moveaxis(bits, -1, 0),
@@ -119,7 +125,7 @@ def nade(
         def body(units: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
             noise, bias, bit_kernel, output_kernel = row
             bit = draw_bits(bit_logits(units, bias, output_kernel), noise, temperature)
-            return units + bit[..., None] * bit_kernel, bit
+            return units + bit[..., None] * align(bit_kernel, units), bit
 
         rows = (
             jnp.moveaxis(noise, -1, 0),

@@ -11,11 +11,14 @@ from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.gaussian_mixture import gaussian_mixture
 from grnn_jax.distributions.layer import apply_layer, init_layer
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 NUM_PEN_STATES = 3
 END_OF_DRAWING = 2
 
 
+@cached_factory
 def pen(
     *,
     num_components: int = 20,
@@ -104,7 +107,7 @@ def pen(
     ) -> Float[Array, "..."]:
         event = make_event(event["offset"], event["pen"])
         state = event["pen"]
-        chosen = jnp.arange(NUM_PEN_STATES) == state[..., None]
+        chosen = align(jnp.arange(NUM_PEN_STATES), state[..., None]) == state[..., None]
         nats = jnp.where(chosen, jax.nn.log_softmax(pen_logits(params, hidden)), 0).sum(-1)
         offset_nats = offsets.log_prob(params["offset"], hidden, event["offset"])
         nats = nats + jnp.where(is_end(event), 0, offset_nats)

@@ -10,8 +10,10 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, 
 from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.composition import check_options, sample_part
+from grnn_jax.ops.factories import cached_factory
 
 
+@cached_factory
 def product(
     fields: Mapping[str, Distribution],
     *,

@@ -10,13 +10,16 @@ from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.bits import independent_bits, initial_bias
 from grnn_jax.distributions.layer import apply_layer
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
+from grnn_jax.ops.ranks import align
 from grnn_jax.ops.sites import neighbour_kernel, see_neighbours
 
 PERIOD = 12
 """Classes of distances that sites see the sums over: semitones of an octave."""
 
 
+@cached_factory
 def sitewise_bernoulli(
     size: int,
     *,
@@ -88,7 +91,8 @@ def sitewise_bernoulli(
         if before is not None:
             seen = see_neighbours(before, neighbours, dtype)
             scores += dense(seen, params["input_kernel"], dtype)
-        return scores[..., 0] + (params["site_bias"] if site_bias else 0)
+        scores = scores[..., 0]
+        return scores + align(params["site_bias"], scores) if site_bias else scores
 
     return independent_bits("sitewise_bernoulli", size, init, logits, num_sites=size)
 

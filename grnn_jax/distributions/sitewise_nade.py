@@ -15,10 +15,13 @@ from grnn_jax.distributions.bits import (
 from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.sitewise_bernoulli import PERIOD, site_units, split_sites, window_kernel
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
+from grnn_jax.ops.ranks import align
 from grnn_jax.ops.sites import neighbour_kernel, see_neighbours
 
 
+@cached_factory
 def sitewise_nade(
     size: int,
     *,
@@ -108,11 +111,14 @@ def sitewise_nade(
         """What the past alone contributes: to o [..., N] and to a [..., N, U]; the last event."""
         sites, before = split(hidden)
         scores = apply_layer(params, sites, dtype)[..., 0]
-        units = dense(sites, params["unit_kernel"], dtype) + params["unit_bias"]
+        units = dense(sites, params["unit_kernel"], dtype)
+        units += align(params["unit_bias"], units)
         if before is not None:
             seen = see_neighbours(before, around, dtype)
             units += dense(seen, params["input_kernel"], dtype)
-        return scores + (params["site_bias"] if site_bias else 0), units, before
+        if site_bias:
+            scores += align(params["site_bias"], scores)
+        return scores, units, before
 
     def bit_logits(params: Params, scores: Array, units: Array, seen: Array) -> Array:
         units = units + dense(seen, params["bit_kernel"], dtype)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Float, Int
+from grnn_jax.ops.ranks import align
 
 
 def class_log_prob(logits: Float[Array, "... V"], event: Int[Array, "..."]) -> Float[Array, "..."]:
@@ -23,5 +24,5 @@ def class_log_prob(logits: Float[Array, "... V"], event: Int[Array, "..."]) -> F
     """
     shifted = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     # A sum over a comparison, not a gather: its gradient is no scatter.
-    chosen = jnp.arange(logits.shape[-1]) == event[..., None]
+    chosen = align(jnp.arange(logits.shape[-1]), logits) == event[..., None]
     return jnp.where(chosen, shifted, 0).sum(-1) - jnp.log(jnp.exp(shifted).sum(-1))

@@ -11,9 +11,11 @@ from grnn_jax.distributions.chunked import cut_in_time
 from grnn_jax.distributions.layer import apply_layer
 from grnn_jax.distributions.softmax import class_log_prob
 from grnn_jax.distributions.truncation import truncate
+from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
 
 
+@cached_factory
 def mixture_of_softmaxes(
     num_classes: int,
     *,

@@ -13,6 +13,8 @@ from grnn_jax.array_types import (
     Params,
 )
 from grnn_jax.distributions.base import Distribution
+from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.ranks import align
 
 LARGEST = 1e12
 """Standardized values are clipped to ± this: no square or gradient of one overflows float32."""
@@ -23,6 +25,7 @@ LINEAR_ENCODING = 10.0
 Reals = Sequence[float] | AnyArray
 
 
+@cached_factory
 def standardize(
     distribution: Distribution, size: int, shift: Reals | None, scale: Reals | None
 ) -> Distribution:
@@ -60,11 +63,13 @@ def standardize(
     log_volume = float(np.log(scales).sum())
 
     def standardized(event: Array) -> Array:
-        z = (event - jnp.asarray(shifts, event.dtype)) / jnp.asarray(scales, event.dtype)
+        moved, sizes = (align(jnp.asarray(v, event.dtype), event) for v in (shifts, scales))
+        z = (event - moved) / sizes
         return jnp.clip(z, -LARGEST, LARGEST)
 
     def in_units(z: Array) -> Array:
-        return (jnp.asarray(shifts, z.dtype) + jnp.asarray(scales, z.dtype) * z).astype(jnp.float32)
+        moved, sizes = (align(jnp.asarray(v, z.dtype), z) for v in (shifts, scales))
+        return (moved + sizes * z).astype(jnp.float32)
 
     def log_prob(
         params: Params, hidden: Float[Array, "... H"], event: Float[Array, "... D"]

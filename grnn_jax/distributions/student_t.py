@@ -17,6 +17,7 @@ from grnn_jax.distributions.standardize import (
     column,
     standardize,
 )
+from grnn_jax.ops.factories import cached_factory
 
 MIN_DEGREES, MAX_DEGREES = 2.01, 100.0
 """Range of the degrees of freedom: the variance is finite, and log Γ exact to 1e-4 in float32."""
@@ -24,6 +25,7 @@ MIN_DEGREES, MAX_DEGREES = 2.01, 100.0
 INITIAL_DEGREES = 10.0
 
 
+@cached_factory
 def student_t(
     size: int,
     *,

@@ -58,7 +58,7 @@ def truncate(
         order = jnp.argsort(-logits, axis=-1, stable=True)
         ranked = jnp.take_along_axis(logits, order, -1)
         if top_k is not None:
-            first = jnp.arange(ranked.shape[-1]) < jnp.asarray(top_k).reshape(-1, 1)
+            first = jnp.arange(ranked.shape[-1])[None] < jnp.asarray(top_k).reshape(-1, 1)
             ranked = jnp.where(first, ranked, -jnp.inf)
         if top_p is not None:
             ranked = jnp.where(_nucleus(ranked, top_p), ranked, -jnp.inf)

@@ -11,6 +11,7 @@ from grnn_jax.array_types import AnyArray, Array, Bool, DType, Float, Params, PR
 from grnn_jax.distributions.acceptance import cast
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.distributions.layer import apply_layer
+from grnn_jax.ops.factories import cached_factory
 
 MEDIAN_LIMIT = 20.0
 """Softly, |log(median / scale)| of a component stays below this."""
@@ -150,6 +151,7 @@ def censored_waits(family: WaitFamily, scale: float, min_wait: float, dtype: DTy
     )
 
 
+@cached_factory
 def weibull(
     *, scale: float = 1.0, min_wait: float = MIN_WAIT, dtype: DType = jnp.float32
 ) -> Distribution:
@@ -184,6 +186,7 @@ def weibull(
     return censored_waits(_weibull_family("weibull", 2, split), scale, min_wait, dtype)
 
 
+@cached_factory
 def exponential(
     *, scale: float = 1.0, min_wait: float = MIN_WAIT, dtype: DType = jnp.float32
 ) -> Distribution:

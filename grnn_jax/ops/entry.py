@@ -1,9 +1,9 @@
 """How a public function is entered: eagerly, under any mesh, and inside of `jax.shard_map`.
 
-Three things are settled here once, so that the maths below need not know of them: it is compiled
+Four things are settled here once, so that the maths below need not know of them: it is compiled
 once for each model and shapes, not at every call; it runs on automatic axes where the arrays of the
-caller have explicit ones; and inside of a `shard_map` that checks what varies over its devices, all
-that enters varies over the same ones.
+caller have explicit ones; inside of a `shard_map` that checks what varies over its devices, all
+that enters varies over the same ones; and narrow parameters are kept, but not computed with.
 """
 
 import functools
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,27 +24,36 @@ def entry(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a pure function one that any JAX code can call.
 
+    The first of its arguments that are arrays are parameters, and reach it in float32 or wider: of
+    bfloat16 is only how they are kept. Products are in the compute dtype of their layer.
+
     Args:
         num_static: so many of its first arguments are no arrays: models, sizes, functions. It is
             compiled once for equal ones, and not at all where one of them holds a traced number.
         rows: numbers of those arguments whose arrays have the batch as their leading axis. Where
             axes of a mesh are explicit, the result is split over the batch as these are.
-        inline: inside of another jit it leaves no trace.
+        inline: while something is compiled it is a plain function, which leaves no trace of itself.
 
     Returns:
         The decorator; the function takes positional arguments alone.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        jitted = jax.jit(function, static_argnums=tuple(range(num_static)), inline=inline)
+        @functools.wraps(function)
+        def wide(*arguments: Any) -> PyTree:
+            static, (params, *arrays) = arguments[:num_static], arguments[num_static:]
+            return function(*static, widen(params), *arrays)
+
+        # Not `inline=True`: of that, an eager gradient would compile its loops at every call.
+        jitted = jax.jit(wide, static_argnums=tuple(range(num_static)))
 
         @functools.wraps(function)
         def call(*arguments: Any) -> PyTree:
             static, arrays = arguments[:num_static], arguments[num_static:]
             run = functools.partial(jitted, *static)
-            if not _is_hashable(static):
-                run = functools.partial(function, *static)
-                arrays = jax.tree.map(_as_jax, arrays)
+            if (inline and _is_compiling()) or not _is_hashable(static):
+                run = functools.partial(wide, *static)
+                arrays = jax.tree.map(_on_device, arrays)
             arrays = vary_alike(arrays)
             mesh = _mesh_of(arrays)
             explicit = [] if mesh is None else _explicit_axes(mesh)
@@ -51,7 +61,7 @@ def entry(
                 return run(*arrays)
             # Loops over time, gathers and reshapes would each have to be told how their results
             # are split; on automatic axes the compiler sees to that.
-            arrays = jax.tree.map(_as_jax, arrays)
+            arrays = jax.tree.map(jnp.asarray, arrays)
             split = _batch_axes([arguments[number] for number in rows])
             outside = NamedSharding(mesh, P(split))
             return jax.sharding.auto_axes(run, axes=tuple(explicit), out_sharding=outside)(*arrays)
@@ -59,6 +69,16 @@ def entry(
         return call
 
     return decorate
+
+
+def widen(params: PyTree) -> PyTree:
+    """Floating-point parameters in float32 or wider; their gradients have the dtypes given."""
+
+    def cast(leaf: Any) -> Any:
+        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits < 32
+        return leaf.astype(jnp.float32) if narrow else leaf
+
+    return jax.tree.map(cast, params)
 
 
 def vary_alike(tree: PyTree, *others: PyTree) -> PyTree:
@@ -83,7 +103,7 @@ def vary_alike(tree: PyTree, *others: PyTree) -> PyTree:
 
     def cast(leaf: Any) -> Any:
         missing = tuple(sorted(axes - _varying(leaf)))
-        return jax.lax.pcast(_as_jax(leaf), missing, to="varying") if missing else leaf
+        return jax.lax.pcast(jnp.asarray(leaf), missing, to="varying") if missing else leaf
 
     return jax.tree.map(cast, tree)
 
@@ -96,8 +116,13 @@ def _varying(leaf: Any) -> frozenset[str]:
     return varying
 
 
-def _as_jax(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+def _on_device(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def _is_compiling() -> bool:
+    """Whether operations are traced for a jit, a loop or a `shard_map`, whatever they are of."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _is_hashable(static: tuple[Any, ...]) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Int, PRNGKey
-from grnn_jax.ops.masks import EventIndex, event_mask
+from grnn_jax.ops.masks import EventIndex, Rate, event_mask
 
 
 class DropoutIndex(NamedTuple):
@@ -60,7 +60,7 @@ def dropout_index(
 
 
 def dropout(
-    key: PRNGKey, hidden: Float[Array, "T B H"], rate: float, index: EventIndex
+    key: PRNGKey, hidden: Float[Array, "T B H"], rate: Rate, index: EventIndex
 ) -> Float[Array, "T B H"]:
     """Zeroes elements with probability `rate`, divides the others by 1 - rate.
 

@@ -126,7 +126,7 @@ def step_jacobian(
         # [T, K, D, D', B, heads]: row d of V's gate, column e of the state before.
         product = (
             jnp.moveaxis(through, 4, 2)[:, :, :, None]
-            * jnp.transpose(narrow[:, :, gate], (2, 1, 0))[:, :, None, :]
+            * jnp.transpose(narrow[:, :, gate], (2, 1, 0))[None, None, :, :, None, :]
         )
         blocks = blocks.at[:, :, :, 0].add(product)
     size = num_states * width

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Bool, Float, Params, State
 from grnn_jax.cells.base import Cell, Linear
+from grnn_jax.ops.ranks import align
 from grnn_jax.recurrence.linear_scan import linear_scan, linear_scan_gradient
 
 
@@ -73,7 +74,7 @@ def _states(linear: Linear, method: str, axis_name: str | None) -> Callable[...,
             return decay, update
         # s_t = a ⊙ s_0 + b needs no state before it: a decay of 0 cuts the scan there exactly.
         restarts = reset[:, :, None]
-        update = jnp.where(restarts, update + decay * fresh, update)
+        update = jnp.where(restarts, update + decay * align(fresh, decay), update)
         return jnp.where(restarts, 0, decay), update
 
     @jax.custom_vjp

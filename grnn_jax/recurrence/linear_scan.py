@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Inexact
 from grnn_jax.ops.entry import vary_alike
+from grnn_jax.ops.ranks import align
 from grnn_jax.recurrence.devices import is_first_device, scan_over_devices, shift
 
 METHODS = ("sequential", "chunked", "parallel")
@@ -249,7 +250,9 @@ _scan.defvjp(_scan_forward, _scan_backward)
 
 
 def _apply(plan: _Plan, decay: Array, state: Array) -> Array:
-    return (decay * state[..., None, :, :]).sum(-2) if plan.blocks else decay * state
+    rows = state[..., None, :, :] if plan.blocks else state
+    product = decay * align(rows, decay)
+    return product.sum(-2) if plan.blocks else product
 
 
 def _compose(plan: _Plan, first: _Maps, second: _Maps) -> _Maps:

@@ -12,6 +12,7 @@ from grnn_jax.cells.stack import apply_layer_norm, drop_recurrent_kernel
 from grnn_jax.ops.checks import check_array, check_key
 from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.ops.entry import entry, vary_alike
+from grnn_jax.ops.masks import is_zero
 from grnn_jax.recurrence.base import Engine, RunOptions, Window
 from grnn_jax.recurrence.checks import check_inputs, check_state
 from grnn_jax.recurrence.dropout import dropout, dropout_index
@@ -88,6 +89,7 @@ def unroll(
     state = check_state("state", cell, params, state, batch_size)
     if initial_state is not None:
         initial_state = check_state("initial_state", cell, params, initial_state, batch_size)
+    check_engine(cell, engine)
     outputs: tuple[Array, PyTree] = _unroll(
         cell, engine, chunk_size, params, inputs, reset, state, initial_state, key
     )
@@ -163,7 +165,7 @@ def run_window(
             layer_key = jax.random.fold_in(options.key, number)
             mask_key, kernel_key = jax.random.split(layer_key)
             layer_options = options._replace(key=jax.random.fold_in(layer_key, PERTURB_FOLD))
-            if layered.recurrent_dropout:
+            if not is_zero(layered.recurrent_dropout):
                 rate = layered.recurrent_dropout
                 layer_params = drop_recurrent_kernel(kernel_key, layer_params, rate)
         outputs, layer_state = _run_layer(
@@ -172,7 +174,7 @@ def run_window(
         final_state.append(layer_state)
         hidden = outputs + hidden if layered.residual and number > 0 else outputs
         passed = apply_layer_norm(params, number, hidden) if layered.layer_norm else hidden
-        if window.dropout_index is not None and layered.dropout:
+        if window.dropout_index is not None and not is_zero(layered.dropout):
             per_step = layered.dropout_per == "step"
             events = (
                 window.dropout_index.of_steps() if per_step else window.dropout_index.of_sequences()

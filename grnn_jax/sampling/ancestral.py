@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.likelihood import check_carry
-from grnn_jax.model import Model
+from grnn_jax.model import Model, check_params
 from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.automaton import Automaton
 from grnn_jax.sampling.settings import Setting, Settings, check_counts, make_settings
@@ -181,6 +181,7 @@ def extend(
         True
     """
     check_counts(length=length)
+    check_params(model.init, params)
     check_carry(model, params, state.carry, state.done.shape[0], "state.carry")
     made = make_settings(model, state.done.shape[0], **settings)
     samples: Samples = _draw(model, length, params, with_settings(state, made), made)

@@ -11,7 +11,7 @@ from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNG
 from grnn_jax.distributions.acceptance import accept
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.likelihood import check_events, event_log_probs
-from grnn_jax.model import Carry, Model
+from grnn_jax.model import Carry, Model, check_params
 from grnn_jax.ops.checks import check_key
 from grnn_jax.ops.entry import entry
 from grnn_jax.sampling.settings import Settings
@@ -62,6 +62,7 @@ def start(
         >>> state.carry.event.tolist(), state.position.tolist()  # what comes next depends on [1, 2]
         ([2, 2], [0, 0])
     """
+    check_params(model.init, params)
     check_key("key", key)
     prefix = None if prefix is None else _batched_prefix(model, prefix, num_samples)
     state: SampleState = _start(model, num_samples, params, key, prefix, conditioning, first_index)
