@@ -1,9 +1,12 @@
 """Generative recurrent networks in JAX: exact likelihoods, any cell, any output distribution."""
 
+import grnn_jax.startup as startup  # noqa: F401 - before all that takes time.
+
+# isort: split
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import grnn_jax.startup as startup  # noqa: F401 - before all that takes seconds.
 from grnn_jax import cells, distributions, likelihood, sampling
 from grnn_jax.array_types import Batch
 from grnn_jax.cells import Cell, stack

@@ -1,9 +1,8 @@
 """What a command does before it imports anything else, which takes seconds."""
 
 import os
-import signal
 import sys
-from pathlib import Path
+from types import TracebackType
 
 PREFIX = "grnn-"
 """What the names of the installed commands begin with."""
@@ -11,8 +10,15 @@ PREFIX = "grnn-"
 
 def is_command(program: str) -> bool:
     """Whether a program is a command of this package, installed or in its repository."""
-    folder = Path(__file__).parents[1] / "experiments"
-    return os.path.basename(program).startswith(PREFIX) or Path(program).absolute().parent == folder
+    scripts = os.path.join(os.path.dirname(os.path.dirname(__file__)), "experiments")
+    folder, name = os.path.split(os.path.abspath(program))
+    return name.startswith(PREFIX) or folder == scripts
+
+
+def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python shows of an exception that nothing caught: of an interrupt nothing."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
 
 
 def end_on_interrupt() -> None:
@@ -20,8 +26,11 @@ def end_on_interrupt() -> None:
 
     In a job in the background it stays ignored.
     """
+    sys.excepthook = show
+    import signal  # This alone takes milliseconds.
+
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Libraries may catch all exceptions.
 
 
 if is_command(sys.argv[0] if getattr(sys, "argv", None) else ""):

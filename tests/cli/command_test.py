@@ -119,7 +119,8 @@ def test_interrupts_are_raised_once_while_a_command_cleans_up():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_commands_end_on_an_interrupt_while_they_import(tmp_path):
+def test_commands_end_on_an_interrupt_while_they_import(tmp_path, monkeypatch):
+    hook = sys.excepthook
     assert startup.is_command("/usr/bin/grnn-train")
     assert startup.is_command(f"{SCRIPTS}/train.py")
     assert not startup.is_command("train.py") and not startup.is_command("")
@@ -130,9 +131,15 @@ def test_commands_end_on_an_interrupt_while_they_import(tmp_path):
         ):  # fmt: skip
             signal.signal(signal.SIGINT, handler)
             startup.end_on_interrupt()
-            assert signal.getsignal(signal.SIGINT) is after
+            assert signal.getsignal(signal.SIGINT) is after and sys.excepthook is startup.show
     finally:
         signal.signal(signal.SIGINT, before)
+        sys.excepthook = hook
+    shown = []
+    monkeypatch.setattr(sys, "__excepthook__", lambda *each: shown.append(each))
+    for error in (KeyboardInterrupt(), ValueError()):
+        startup.show(type(error), error, None)
+    assert [kind for kind, _, _ in shown] == [ValueError]
     # The first thing that the package imports takes forever.
     (tmp_path / "jax.py").write_text("print(0, flush=True)\nimport time; time.sleep(60)\n")
     process = subprocess.Popen(
