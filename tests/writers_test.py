@@ -15,14 +15,16 @@ import pytest
 from pyarrow import parquet
 
 from grnn_jax import cells, distributions, drawing
-from grnn_jax.cli import large_request, writers
+from grnn_jax.cli import large_request, text_samples, writers
 from grnn_jax.cli.writers import drawings, images, tables
+from grnn_jax.cli.writers.texts import text_form
 from grnn_jax.config import Config
 from grnn_jax.data.events import EventsCodec
 from grnn_jax.data.images import ImagesCodec
 from grnn_jax.data.pianoroll import PianorollCodec
 from grnn_jax.data.series import SeriesCodec
 from grnn_jax.data.strokes import StrokesCodec
+from grnn_jax.data.text_codec import build_codec
 from grnn_jax.data.voices import VoicesCodec
 from grnn_jax.distributions.ended import with_end
 from grnn_jax.errors import InputError
@@ -213,6 +215,39 @@ def test_a_sample_ends_at_a_time(time, kept, reached):
     assert goes_so_far is reached
     np.testing.assert_array_equal(events["mark"], np.arange(kept))
     np.testing.assert_array_equal(events["wait"]["wait"], waits["wait"][:kept])
+
+
+def test_a_sample_up_to_a_time_ends_there_in_the_file(tmp_path):
+    waits = {"wait": np.float32([0.1, 0.7, 4]), "censored": np.zeros(3, bool)}
+    codec = EventsCodec(time_column="t", mark_columns="", end_column="end")
+    part, _ = tables.events_until({"wait": waits}, 3.0, with_rest=True)
+    nothing, _ = tables.events_until({"wait": waits}, 0.05, with_rest=True)
+    write(tables.to_csv(codec, tmp_path / "e.csv", 3), [part, nothing, {"wait": waits}])
+    times = [repr(float(t)) for t in np.cumsum(np.float32([0.1, 0.7, 4]), dtype=np.float64)]
+    assert (tmp_path / "e.csv").read_text() == (
+        f"sequence,t,end\n0,{times[0]},3\n0,{times[1]},3\n1,,0.05\n"
+        f"2,{times[0]},\n2,{times[1]},\n2,{times[2]},\n"
+    )
+
+
+def test_what_a_file_of_text_cannot_hold_is_told(monkeypatch):
+    codec = build_codec("words", ["the cat sat.\n"], end=True)
+    run = Run(None, {}, codec, Config(), 0)
+    texts = [["the", " ", "cat", "the"], ["sat", "."], [], ["the"]]
+    drawn = [[int(codec.encode(word)[0]) for word in words] for words in texts]
+    samples = [
+        drawing.Drawn(np.array(ids + [codec.end] * (ids != drawn[3]), np.int32), 1.0, len(ids))
+        for ids in drawn
+    ]
+    told = []
+    for name in ("info", "warning"):
+        monkeypatch.setattr(text_samples.logging, name, lambda text, *v: told.append(text % v))
+    form = text_form(codec, "a.txt")
+    records = text_samples.text_records(run, np.zeros(0, np.int32), lambda first: samples, form)
+    assert [r.value.text for r in records(0)] == ["the catthe", "sat.", "", "the"]
+    assert told[1].startswith("1 of 4 samples are read back from such a file as other symbols, as")
+    assert "'the catthe'" in told[1]
+    assert told[2].startswith("of 4 samples 1 are empty, ") and "and 1 were cut off" in told[2]
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.npz", "s.parquet"])

@@ -60,18 +60,26 @@ def _float64_text(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
+def _end_text(last: float, rest: float) -> str:
+    """The shortest text of an end that is read as a wait of 32 bits after the last event."""
+    for digits in range(1, 17):
+        end = float(f"{last + rest:.{digits}g}")
+        if np.float32(end - last) == np.float32(rest):
+            return _float64_text(end)
+    return _float64_text(last + rest)
+
+
 def _rows(codec: TableCodec, events: Events) -> Iterator[list[str]]:
     """The cells of a sample, without its name."""
     if isinstance(codec, SeriesCodec):
         for step in np.asarray(events).tolist():
             yield [float32_text(value) for value in step]
         return
-    waits = events["wait"]["wait"]
-    is_seen = bool(np.asarray(events["wait"]["censored"])[-1:].any())
-    end = [_float64_text(np.sum(waits, dtype=np.float64)) if is_seen else ""] * bool(
-        codec.end_column
-    )
+    waits, censored = events["wait"]["wait"], np.asarray(events["wait"]["censored"])
+    is_seen = bool(censored[-1:].any())  # Up to an end of observation.
     times, events = _events(events)
+    last = float(times[-1]) if len(times) else 0.0
+    end = [_end_text(last, float(waits[-1])) if is_seen else ""] * bool(codec.end_column)
     columns = column_names(codec.mark_columns)
     no_marks = [""] * len(columns)
     if codec.origin == "first":
