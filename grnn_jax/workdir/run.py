@@ -137,12 +137,15 @@ def _load_data(config: Config, workdir: Path, codec: Codec | None, reuse: bool) 
     """
     cache = workdir / TOKENS_FOLDER
     saved = _read_data(workdir) if codec is not None else None
-    splits = load_splits(
-        **data_settings(config),
-        cache_dir=cache,
-        codec_object=codec,
-        folder=cache / saved["folder"] if saved and reuse else None,
-    )
+    folder = cache / saved["folder"] if saved and reuse else None
+    try:
+        splits = load_splits(
+            **data_settings(config), cache_dir=cache, codec_object=codec, folder=folder
+        )
+    except InputError as error:
+        if folder is None:
+            raise
+        raise InputError(f"{error} (the encoded data in {folder} are damaged or gone)") from error
     if saved and saved["contents"] != splits.contents:
         raise InputError(
             f"data: the data have changed since the run in {workdir} began ("
