@@ -1,21 +1,18 @@
-"""Arrays from .npz, .npy and .mat files, without ever unpickling what a file holds."""
+"""Arrays from .npz and .npy files, without ever unpickling what a file holds."""
 
 import contextlib
 import io
-import math
 import pathlib
 import zipfile
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.io
 
 from grnn_jax.data.declared import MAX_FILE_GIB, array_of_bytes, check_expanded
 from grnn_jax.data.object_arrays import NotAnArrayError, parse_object_array
 from grnn_jax.errors import InputError
 
 _MOST_HEADER_BYTES = 1 << 16
-_BYTES_OF_NUMBER = 8
 _PART_BYTES = 1 << 20
 
 
@@ -122,36 +119,3 @@ def _readable(path: str) -> Iterator[None]:
         raise InputError(f"{path} needs more memory than there is: {error}") from error
     except Exception as error:  # zipfile and zlib raise many kinds for a broken or unusual file.
         raise InputError(f"{path} is not a valid .npz or .npy file: {error}") from error
-
-
-def load_mat(
-    path: str, names: tuple[str, ...], max_gib: float = MAX_FILE_GIB
-) -> dict[str, np.ndarray]:
-    """Reads variables of a MATLAB file; cells become object arrays.
-
-    Args:
-        path: the file.
-        names: of the variables.
-        max_gib: the GiB that they may take.
-
-    Returns:
-        The variables by name.
-
-    Raises:
-        InputError: the file is not a MATLAB file, lacks one of the names, or declares more.
-    """
-    try:
-        shapes = [shape for name, shape, _ in scipy.io.whosmat(path) if name in names]
-        sizes = [math.prod(int(n) for n in shape) for shape in shapes]
-        check_expanded(path, _BYTES_OF_NUMBER * sum(sizes), max_gib)
-        values = scipy.io.loadmat(path, variable_names=names)
-    except InputError:
-        raise
-    except Exception as error:  # scipy raises many kinds for a broken file.
-        raise InputError(f"{path} is not a readable MATLAB file: {error}") from error
-    for name in names:
-        if name not in values:
-            raise InputError(
-                f"{path}: expected the variables {', '.join(names)}, {name} is missing"
-            )
-    return {name: values[name] for name in names}

@@ -262,7 +262,6 @@ def parquet_column_text(
         InputError: the file cannot be read, or has no such column of text.
     """
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(f"reading {path} needs pyarrow: pip install pyarrow") from error
@@ -290,12 +289,14 @@ def parquet_column_text(
                     text = ""
                 lines.append(text + "\n")
             yield "".join(lines)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a readable Parquet file: {error}") from error
+    except InputError:
+        raise
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is not a complete gzip file: {error}") from error
-    except OSError as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # Beside its own pyarrow raises those of names that are no text.
+        raise InputError(f"{path} is not a readable Parquet file: {error}") from error
 
 
 def _cells(column: Any) -> list[Any]:

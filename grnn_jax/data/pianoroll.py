@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
-from grnn_jax.data.arrays import load_mat
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
+from grnn_jax.data.matlab import load_mat
 from grnn_jax.data.midi import NoteCounts, read_midi_pieces
+from grnn_jax.data.object_arrays import NoNumbers
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
 
@@ -60,16 +61,18 @@ class PianorollCodec(SequenceCodec):
         """
         file_or_folder = pathlib.Path(path)
         suffix = file_or_folder.suffix.lower()
+        bad = BadRecords(options.get("skip_bad", False))
+        splits: dict[str, Sequences] = {}
         if suffix == ".mat":
             arrays = load_mat(path, tuple(_MAT_SPLITS.values()), gib_limit(options))
-            return {
+            splits = {
                 split: _sequences(path, name, arrays[name]) for split, name in _MAT_SPLITS.items()
             }
-        bad = BadRecords(options.get("skip_bad", False))
-        if is_array_file(path):
+        elif is_array_file(path):
             splits = read_array_sequences(
                 path, 2, axes="T, 88", one_width=False, bad=bad, max_gib=gib_limit(options)
             )
+        if splits:
             rolls = {split: convert_each(read, _roll, bad) for split, read in splits.items()}
             bad.finish("rolls")
             return rolls
@@ -133,11 +136,13 @@ def _sequences(path: str, name: str, array: np.ndarray) -> Sequences:
     single = array.dtype != object and array.ndim == 2
     items = [array] if single else list(array.reshape(-1) if array.dtype == object else array)
     names = [f"{path}, {name}" + ("" if single else f"[{i}]") for i in range(len(items))]
-    return Sequences(names, [_roll(item, where) for item, where in zip(items, names, strict=True)])
+    return Sequences(names, items)
 
 
 def _roll(roll: Any, name: str) -> np.ndarray:
     """A roll [T, 88] of zeros and ones."""
+    if isinstance(roll, NoNumbers):
+        raise InputError(f"{name}: expected a roll, got {roll.what}")
     roll = np.asarray(roll)
     if roll.ndim != 2 or roll.shape[1] not in (NUM_KEYS, 128):
         raise InputError(f"{name}: expected a roll [T, {NUM_KEYS}] or [T, 128], got {roll.shape}")

@@ -294,7 +294,9 @@ def _read_parquet(request: _Request, max_gib: float) -> Table:
         num_cells = file.metadata.num_rows * (len(names) + len(request.texts))
         check_expanded(path, num_cells * _BYTES_OF_CELL, max_gib)
         columns = file.read(columns=[*names, *request.texts])
-    except pyarrow.ArrowException as error:
+    except InputError:
+        raise
+    except Exception as error:  # Beside its own it raises those of names that are no text.
         raise InputError(f"{path} is not a readable Parquet file: {error}") from error
     texts = {
         name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]

@@ -1,13 +1,12 @@
-"""Arrays from files: object arrays without executing anything, broken files, MATLAB cells."""
+"""Arrays from files: object arrays without executing anything, broken files."""
 
 import os
 import pickle
 
 import numpy as np
 import pytest
-import scipy.io
 
-from grnn_jax.data.arrays import load_mat, load_npz
+from grnn_jax.data.arrays import load_npz
 from grnn_jax.errors import InputError
 
 
@@ -60,10 +59,6 @@ def test_broken_files(tmp_path, content):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"a\.np[zy] is not a valid .npz or .npy file"):
             load_npz(str(path))
-    path = tmp_path / "a.mat"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.mat is not a readable MATLAB file"):
-        load_mat(str(path), ("train",))
     with pytest.raises(InputError, match="cannot read"):
         load_npz(str(tmp_path / "none.npz"))
 
@@ -74,13 +69,3 @@ def test_truncated_archive(tmp_path):
     (tmp_path / "a.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="is not a valid"):
         load_npz(str(tmp_path / "a.npz"))
-
-
-def test_matlab_cells(tmp_path):
-    cells = ragged(np.random.default_rng(0), [2, 4])
-    scipy.io.savemat(tmp_path / "a.mat", {"traindata": cells})
-    found = load_mat(str(tmp_path / "a.mat"), ("traindata",))["traindata"]
-    for a, b in zip(found.reshape(-1), cells, strict=True):
-        np.testing.assert_array_equal(a, b)
-    with pytest.raises(InputError, match="expected the variables traindata, testdata, testdata is"):
-        load_mat(str(tmp_path / "a.mat"), ("traindata", "testdata"))

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import gzip
 
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grnn_jax.data.column import parquet_column_text
 from grnn_jax.data.number_columns import OddCells
 from grnn_jax.data.tables import Table, column_names, read_table
 from grnn_jax.errors import InputError
@@ -192,3 +194,37 @@ def test_rows_with_odd_cells(data):
     row, name = found[0]
     with pytest.raises(InputError, match=f"^t, row {row}, column '{name}': .* got '{name}{row}'$"):
         table.check_cells(np.array(rows))
+
+
+def test_parquet_with_a_name_that_is_no_text(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"value": [1.5], "text": ["a"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"text", b"te\xfft"))
+    with pytest.raises(InputError, match="t.parquet is not a readable Parquet file"):
+        read_table(str(path), "data", numbers=None, texts={"value": "mark_columns"})
+    with pytest.raises(InputError, match="t.parquet is not a readable Parquet file"):
+        list(parquet_column_text(path, "value"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_damaged_parquet(tmp_path_factory, data):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = str(tmp_path_factory.mktemp("tables") / "t.parquet")
+    parquet.write_table(pyarrow.table({"value": [1.5, 2.0], "text": ["a", "b"]}), path)
+    with open(path, "rb") as file:
+        content = bytearray(file.read())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(4, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with open(path, "wb") as file:
+        file.write(content)
+    with contextlib.suppress(InputError):
+        read_table(path, "data", numbers=None, texts={"text": "mark_columns"})
+    with contextlib.suppress(InputError):
+        for _ in parquet_column_text(path, "text"):
+            pass
