@@ -137,7 +137,7 @@ def test_changed_data_are_refused_and_a_touch_is_not(config, tmp_path):
     splits = workdir.load_run_data(config, run, opened.codec)
     assert splits.valid.num_events == opened.splits.valid.num_events
     folder = run / "tokens" / json.loads((run / "data.json").read_text())["folder"]
-    (folder / "valid.events").write_bytes(b"x" * (folder / "valid.events").stat().st_size)
+    (folder / "train.events").write_bytes(bytes((folder / "train.events").stat().st_size))
     with pytest.raises(InputError, match="there is no file .*encoded data in .* are damaged or"):
         workdir.load_run_data(config, run, opened.codec)
 
