@@ -121,7 +121,7 @@ CASES = {
     "voices": Case(
         {"format": "voices", "model_end": True},
         text_file(json.dumps([[[60, -1], [62, 50]], [[21, 108]]])),
-        ("folder|samples.json", "a.json"),
+        ("folder|samples.json", "folder|", "a.json"),
     ),
     "strokes": Case(
         {"format": "strokes"},

@@ -80,10 +80,14 @@ def test_piano_rolls(samples, frames_per_beat, earlier, name):
 
 
 @settings(max_examples=25, deadline=None)
-@given(samples_of(st.tuples(st.integers(0, 88), st.integers(0, 88))))
-def test_voices(samples):
+@given(
+    samples_of(st.tuples(*[st.sampled_from([0, 1, 2, 88])] * 2)),
+    st.sampled_from([1, 7, 480, 32767]),
+    st.sampled_from(["a.json", "folder"]),
+)
+def test_voices(samples, frames_per_beat, name):
     tunes = [np.array(sample, np.uint8).reshape(-1, 2) for sample in samples]
-    check(VoicesCodec(True, num_voices=2), "a.json", tunes)
+    check(VoicesCodec(True, num_voices=2, frames_per_beat=frames_per_beat), name, tunes)
 
 
 @settings(max_examples=40, deadline=None)

@@ -116,6 +116,48 @@ def read_midi_pieces(
     return pieces
 
 
+def read_midi_tracks(
+    path: str | os.PathLike[str], frames_per_beat: int, counts: NoteCounts | None = None
+) -> list[UInt8[np.ndarray, "T 88"]]:
+    """Reads the tracks of a MIDI file apart, as `read_midi_pieces` reads them together.
+
+    Args:
+        path: the file, not of format 2.
+        frames_per_beat: frames of a quarter note.
+        counts: is told what was done with notes.
+
+    Returns:
+        Their rolls, all over the same frames; tracks without notes are left out, but not those of a
+        file that `write_midi` wrote.
+
+    Raises:
+        InputError: the file cannot be read, or has no note of the piano.
+    """
+    counts, file = NoteCounts() if counts is None else counts, _parse(path)
+    if file.type == 2:
+        raise InputError(f"{path}: expected the tracks of one piece, got MIDI of format 2")
+    frames_per_tick = frames_per_beat * _beats_per_tick(path, file)
+    length = _written_length(file.tracks, frames_per_beat)
+    tracks = [_notes(track, counts, False) for track in file.tracks]
+    tracks = [notes for notes in tracks if notes or length is not None]
+    every = [note for notes in tracks for note in notes]
+    whole = _roll(path, every, lambda tick: _nearest(tick * frames_per_tick), length, counts)
+    start = 0
+    if length is None:
+        keys = [begin for pitch, begin, _ in every if 0 <= pitch - _LOWEST_PITCH < _NUM_KEYS]
+        start = _nearest(min(keys) * frames_per_tick)
+    return [
+        _roll(
+            path,
+            notes,
+            lambda tick: _nearest(tick * frames_per_tick) - start,
+            len(whole),
+            NoteCounts(),  # They are counted already.
+        )
+        for notes in tracks
+    ]
+
+
 def _parse(path: str | os.PathLike[str]) -> Any:
     """The file as mido reads it."""
     import mido

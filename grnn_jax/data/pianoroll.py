@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,22 +76,18 @@ class PianorollCodec(SequenceCodec):
             rolls = {split: convert_each(read, _roll, bad) for split, read in splits.items()}
             bad.finish("rolls")
             return rolls
-        files = [file_or_folder]
-        if file_or_folder.is_dir():
-            files = sorted(
-                file
-                for file in file_or_folder.rglob("*")
-                # What macOS keeps beside a file on other disks has its name after "._".
-                if file.suffix.lower() in (".mid", ".midi") and not file.name.startswith("._")
-            )
-            if not files:
-                raise InputError(f"{argument}: {path} has no MIDI files (.mid, .midi)")
-        elif suffix not in (".mid", ".midi"):
+        files = midi_files(path, argument)
+        if files is None:
             raise InputError(
                 f"{argument}: expected a .mat, .npz, .npy or MIDI file, or a folder of MIDI "
                 f"files, got {path}"
             )
-        return {"": _read_midi_files(files, options, bad)}
+        frames_per_beat, earlier = options["frames_per_beat"], options.get("earlier_midi", False)
+
+        def pieces(file: pathlib.Path, counts: NoteCounts) -> list[np.ndarray]:
+            return read_midi_pieces(file, frames_per_beat, counts, earlier=earlier)
+
+        return {"": read_midi_files(files, pieces, bad)}
 
     def read_options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("frames_per_beat", "earlier_midi")}
@@ -110,13 +106,46 @@ class PianorollCodec(SequenceCodec):
         return item
 
 
-def _read_midi_files(files: Sequence[pathlib.Path], options: Options, bad: BadRecords) -> Sequences:
-    """The pieces of MIDI files."""
+def midi_files(path: str, argument: str) -> list[pathlib.Path] | None:
+    """The MIDI files that a path names; None where it names another file.
+
+    Args:
+        path: a file, or a folder with MIDI files in it or below it.
+        argument: the argument that named it.
+
+    Raises:
+        InputError: the folder has none.
+    """
+    found, suffixes = pathlib.Path(path), (".mid", ".midi")
+    if not found.is_dir():
+        return [found] if found.suffix.lower() in suffixes else None
+    files = sorted(
+        file
+        for file in found.rglob("*")
+        # What macOS keeps beside a file on other disks has its name after "._".
+        if file.suffix.lower() in suffixes and not file.name.startswith("._")
+    )
+    if not files:
+        raise InputError(f"{argument}: {path} has no MIDI files (.mid, .midi)")
+    return files
+
+
+def read_midi_files(
+    files: Sequence[pathlib.Path],
+    read: Callable[[pathlib.Path, NoteCounts], list[np.ndarray]],
+    bad: BadRecords,
+) -> Sequences:
+    """The pieces of MIDI files.
+
+    Args:
+        files: the files.
+        read: reads the pieces of one, and tells what was done with notes.
+        bad: is told which cannot be read.
+    """
     counts, names, rolls = NoteCounts(), list[str](), list[np.ndarray]()
-    earlier = options.get("earlier_midi", False)
     for file in files:
         with bad.record():
-            pieces = read_midi_pieces(file, options["frames_per_beat"], counts, earlier=earlier)
+            pieces = read(file, counts)
             several = len(pieces) > 1
             names += [f"{file}, track {i}" if several else str(file) for i in range(len(pieces))]
             rolls += pieces

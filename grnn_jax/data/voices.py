@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Integer
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
 from grnn_jax.data.corpus import Events
+from grnn_jax.data.midi import NoteCounts, read_midi_tracks
+from grnn_jax.data.pianoroll import LOWEST_PITCH, midi_files, read_midi_files
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.data.unseen import UnseenError
 from grnn_jax.errors import InputError
@@ -26,7 +29,7 @@ class VoicesCodec(SequenceCodec):
         num_voices: voices of a frame.
         lowest_pitch: MIDI number of class 1.
         num_pitches: classes beside silence.
-        frames_per_beat: frames of a quarter note, for writing MIDI.
+        frames_per_beat: frames of a quarter note, for reading and writing MIDI.
     """
 
     num_voices: int = 4
@@ -43,17 +46,25 @@ class VoicesCodec(SequenceCodec):
 
     @classmethod
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
-        """Reads JSON: a list of tunes, or an object with lists train, valid and test of tunes.
+        """Reads JSON, or a MIDI file or a folder of them, each a tune with one voice a track.
+
+        JSON is a list of tunes, or an object with lists train, valid and test of tunes.
 
         A tune is a list of frames, a frame a list of MIDI pitches, one a voice, -1 for silence. One
         without frames is nothing but its end.
         """
+        bad = BadRecords(options.get("skip_bad", False))
+        if (files := midi_files(path, argument)) is not None:
+
+            def pieces(file: pathlib.Path, counts: NoteCounts) -> list[np.ndarray]:
+                return [_from_midi(file, options["frames_per_beat"], counts)]
+
+            return {"": read_midi_files(files, pieces, bad)}
         try:
             with open(path, encoding="utf-8") as file:
                 values = json.load(file)
         except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise InputError(f"{argument}: {path} is not readable JSON: {error}") from error
-        bad = BadRecords(options.get("skip_bad", False))
         if isinstance(values, list):
             tunes = {"": _tunes(path, "", values, bad)}
             bad.finish("tunes")
@@ -96,6 +107,22 @@ class VoicesCodec(SequenceCodec):
                 item[bad].tolist(),
             )
         return classes.astype(np.uint8)
+
+
+def _from_midi(
+    path: pathlib.Path, frames_per_beat: int, counts: NoteCounts
+) -> Integer[np.ndarray, "T V"]:
+    """The pitches of the tracks of a MIDI file, in each of which one note sounds at a time."""
+    voices = []
+    for number, roll in enumerate(read_midi_tracks(path, frames_per_beat, counts)):
+        several = roll.sum(1) > 1
+        if several.any():
+            raise InputError(
+                f"{path}, voice {number}, frame {int(several.argmax())}: expected one note at a "
+                f"time in a track, got {roll.sum(1).max()}"
+            )
+        voices.append(np.where(roll.any(1), roll.argmax(1) + LOWEST_PITCH, REST))
+    return np.stack(voices, 1)
 
 
 def _tunes(path: str, split: str, tunes: Any, bad: BadRecords) -> Sequences:

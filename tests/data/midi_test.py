@@ -8,7 +8,7 @@ import pytest
 
 from grnn_jax.data import load_file, load_splits
 from grnn_jax.data.formats import codec_from_dict
-from grnn_jax.data.midi import NoteCounts, read_midi, write_midi
+from grnn_jax.data.midi import NoteCounts, read_midi, read_midi_tracks, write_midi
 from grnn_jax.data.pianoroll import PianorollCodec
 from grnn_jax.errors import InputError
 
@@ -128,6 +128,28 @@ def test_tracks_of_format_2_are_pieces(tmp_path):
     read = PianorollCodec.read(str(tmp_path / "a.mid"), "data", {"frames_per_beat": 2})[""]
     assert [keys(item) for item in read.items] == [[[60]] * 2, [[72]]]
     assert read.names == [f"{tmp_path}/a.mid, track {i}" for i in (0, 1)]
+
+
+def test_tracks_are_voices(tmp_path):
+    tempo = [(0, "end", 0)]  # A track without notes.
+    high = [*note(480, 960, 72), *note(960, 1200, 74)]
+    save_midi(tmp_path / "a.mid", tempo, high, [*note(720, 960, 48), *note(1200, 1440, 48)])
+    rolls = [keys(roll) for roll in read_midi_tracks(tmp_path / "a.mid", 2)]
+    assert rolls == [[[72], [72], [74], []], [[], [48], [], [48]]]
+    settings = {"options": {"frames_per_beat": 2}, "format": "voices", "valid_fraction": 0.0}
+    splits = load_splits(data=str(tmp_path), test_fraction=0.0, **settings)
+    expected = [[72, -1], [72, 48], [74, -1], [-1, 48]]
+    assert (splits.train.events.astype(int) + 20).tolist() == [
+        [20 if pitch < 0 else pitch for pitch in frame] for frame in expected
+    ]
+    save_midi(tmp_path / "a.mid", high, [*note(480, 960, 48), *note(720, 960, 50)])
+    with pytest.raises(
+        InputError, match="a.mid, voice 1, frame 1: expected one note at a time .* 2"
+    ):
+        load_splits(data=str(tmp_path / "a.mid"), test_fraction=0.0, **settings)
+    save_midi(tmp_path / "a.mid", high, high, type=2)
+    with pytest.raises(InputError, match="a.mid: expected the tracks of one piece, got MIDI of fo"):
+        load_splits(data=str(tmp_path / "a.mid"), test_fraction=0.0, **settings)
 
 
 def test_a_broken_key_signature_does_not_matter(tmp_path):

@@ -61,7 +61,7 @@ def to_json(codec: VoicesCodec, path: Path, num_samples: int) -> Target:
 
 
 def voices_to_folder(codec: VoicesCodec, folder: Path, num_samples: int) -> Target:
-    """MIDI files to listen to, and the file samples.json, which is read back."""
+    """A MIDI file a sample, and the file samples.json; either is read back."""
     files = to_folder(codec, folder, num_samples)
     return with_files_beside(to_json(codec, folder / "samples.json", num_samples), files, folder)
 
