@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from grnn_jax.errors import InputError
 
 _MOST_HEADER_BYTES = 1 << 16
 _PART_BYTES = 1 << 20
+_BYTES_OF_NUMBER = 8
+"""Smaller numbers become as large as this."""
 
 
 def parse_npy(data: bytes | bytearray, path: str, max_gib: float = MAX_FILE_GIB) -> np.ndarray:
@@ -64,7 +67,7 @@ def load_npz(path: str, max_gib: float = MAX_FILE_GIB) -> dict[str, np.ndarray]:
 
     Args:
         path: the file.
-        max_gib: the GiB that an .npz may expand to.
+        max_gib: the GiB that an .npz may expand to; one without compression may have any size.
 
     Returns:
         The arrays by name; some cannot be written.
@@ -78,7 +81,11 @@ def load_npz(path: str, max_gib: float = MAX_FILE_GIB) -> dict[str, np.ndarray]:
             return {"": parse_npy(pathlib.Path(path).read_bytes(), path, max_gib)}
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            check_expanded(path, sum(member.file_size for member in members), max_gib)
+            declared = sum(member.file_size for member in members)
+            is_larger = declared > os.path.getsize(path)
+            if is_larger:
+                check_expanded(path, declared, max_gib)
+            taken = 0
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 if name in arrays:
@@ -87,8 +94,13 @@ def load_npz(path: str, max_gib: float = MAX_FILE_GIB) -> dict[str, np.ndarray]:
                     arrays[name] = parse_npy(_contents(archive, member), path, max_gib)
                 except NotAnArrayError:
                     raise
+                except InputError:
+                    raise
                 except ValueError as error:
                     raise ValueError(f"{member.filename:.80}: {error}") from error
+                taken += max(arrays[name].nbytes, arrays[name].size * _BYTES_OF_NUMBER)
+                if is_larger:
+                    check_expanded(path, taken, max_gib)
     return arrays
 
 

@@ -95,9 +95,9 @@ def gib_limit(options: Mapping[str, Any]) -> float:
 class _Counted(io.RawIOBase):
     """What a gzipped file expands to, as long as it is not too much."""
 
-    def __init__(self, path: str | os.PathLike[str], max_gib: float):
+    def __init__(self, path: str | os.PathLike[str], max_gib: float, per_byte: int):
         self._file = gzip.open(path)  # noqa: SIM115
-        self._path, self._max_gib, self._count = path, max_gib, 0
+        self._path, self._max_gib, self._per_byte, self._count = path, max_gib, per_byte, 0
 
     def readable(self) -> bool:
         return True
@@ -105,7 +105,7 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = self._file.readinto(buffer)
         self._count += count
-        check_expanded(self._path, self._count, self._max_gib)
+        check_expanded(self._path, self._count * self._per_byte, self._max_gib)
         return count
 
     def close(self) -> None:
@@ -119,17 +119,20 @@ def is_gzip(path: str | os.PathLike[str]) -> bool:
         return file.read(2) == _GZIP_MAGIC
 
 
-def open_expanded(path: str | os.PathLike[str], max_gib: float) -> io.BufferedReader:
+def open_expanded(
+    path: str | os.PathLike[str], max_gib: float, per_byte: int = 1
+) -> io.BufferedReader:
     """Opens a file that may be gzipped.
 
     Args:
         path: the file.
         max_gib: the GiB that it may expand to; a file that is not gzipped may have any size.
+        per_byte: bytes that are needed for each byte of the contents.
 
     Returns:
         Its contents; reading raises InputError beyond the limit, and what the module gzip raises
         where the file is damaged.
     """
     if is_gzip(path):
-        return io.BufferedReader(_Counted(path, max_gib), io.DEFAULT_BUFFER_SIZE)
+        return io.BufferedReader(_Counted(path, max_gib, per_byte), io.DEFAULT_BUFFER_SIZE)
     return open(path, "rb")

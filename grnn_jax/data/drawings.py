@@ -14,6 +14,9 @@ from grnn_jax.data.file_kinds import kind_of
 from grnn_jax.data.sequences import Sequences
 from grnn_jax.errors import InputError
 
+_BYTES_PER_BYTE = 16
+"""The objects of JSON take so much more, or about, than their text."""
+
 _KEY = "drawing"
 """The key of Quick Draw's records."""
 
@@ -46,7 +49,7 @@ def read_drawings(
     """
     by_line = kind_of(path) == "jsonl"
     try:
-        with open_expanded(path, max_gib) as file:
+        with open_expanded(path, max_gib, _BYTES_PER_BYTE) as file:
             values = dict(_lines(file)) if by_line else json.load(file)
     except InputError:
         raise

@@ -147,7 +147,10 @@ def load_splits(
     is_stream, unit = format_of_data.is_stream, format_of_data.unit
     corpora = {s: corpus._replace(is_stream=is_stream) for s, corpus in stored.corpora.items()}
     if corpora["train"].num_events == 0:
-        raise InputError(f"data: nothing of {data} is left for training")
+        raise InputError(
+            f"data: nothing of {data} is left for training; give smaller valid_fraction and "
+            "test_fraction"
+        )
     counts = ", ".join(
         f"{split} {corpus.num_events} events"
         + (f" in {corpus.num_sequences} {unit}" if corpus.num_sequences > 1 else "")

@@ -111,6 +111,7 @@ def read_midi_pieces(
         pieces.append(
             _roll(path, notes, lambda tick: _nearest(tick * frames_per_tick), length, counts)
         )
+        _check_total(path, sum(map(len, pieces)), len(pieces))
     if not pieces:
         raise InputError(f"{path}: there is no note of the piano in it")
     return pieces
@@ -142,6 +143,7 @@ def read_midi_tracks(
     tracks = [notes for notes in tracks if notes or length is not None]
     every = [note for notes in tracks for note in notes]
     whole = _roll(path, every, lambda tick: _nearest(tick * frames_per_tick), length, counts)
+    _check_total(path, len(whole) * len(tracks), len(tracks))
     start = 0
     if length is None:
         keys = [begin for pitch, begin, _ in every if 0 <= pitch - _LOWEST_PITCH < _NUM_KEYS]
@@ -156,6 +158,15 @@ def read_midi_tracks(
         )
         for notes in tracks
     ]
+
+
+def _check_total(path: str | os.PathLike[str], total: int, num_tracks: int) -> None:
+    """Raises InputError where the rolls of tracks have too many frames together."""
+    if total > MOST_FRAMES:
+        raise InputError(
+            f"{path}: expected at most {MOST_FRAMES} frames, got {total} in {num_tracks} tracks; "
+            "is its timing damaged?"
+        )
 
 
 def _parse(path: str | os.PathLike[str]) -> Any:
@@ -265,10 +276,12 @@ def _roll(
             f"{path}: expected at most {MOST_FRAMES} frames, got notes over {total}; is its timing "
             "damaged?"
         )
-    roll = np.zeros((total, _NUM_KEYS), np.uint8)
+    # How many notes of a key begin or end in each frame: many tracks may hold it for long.
+    edges = np.zeros((total + 1, _NUM_KEYS), np.int32)
     for key, begin, end in framed:
-        roll[begin - start : end - start, key] = 1
-    return roll
+        edges[begin - start, key] += 1
+        edges[end - start, key] -= 1
+    return (np.cumsum(edges, axis=0, out=edges)[:-1] > 0).astype(np.uint8)
 
 
 def write_midi(

@@ -340,7 +340,11 @@ def _read_splits(
                 if name not in paths or name == "train":
                     splits[name] = read[""].take(np.flatnonzero(dealt == index))
     if not splits["train"].items:
-        raise InputError(f"data: nothing of {paths['train']} is left for training")
+        raise InputError(
+            f"data: nothing of {paths['train']} is left for training: its sequences, "
+            f"{sum(len(each.items) for each in splits.values())} of them, are held out; give "
+            "smaller valid_fraction and test_fraction"
+        )
     seen: dict[str, str] = {}
     for split, sequences in splits.items():
         for name in sequences.ids or ():

@@ -18,6 +18,7 @@ from grnn_jax.errors import InputError
 
 _PARQUET_MAGIC = b"PAR1"
 _BYTES_OF_CELL = 8
+_BYTES_PER_BYTE = 4  # In CSV a cell is rarely less than two bytes, with its comma.
 
 
 class MissingColumnError(InputError):
@@ -174,7 +175,7 @@ def read_table(
             table = _read_parquet(request, max_gib)
         else:
             with io.TextIOWrapper(
-                open_expanded(path, max_gib), encoding="utf-8-sig", newline=""
+                open_expanded(path, max_gib, _BYTES_PER_BYTE), encoding="utf-8-sig", newline=""
             ) as text:
                 table = _read_csv(request, text)
     except UnicodeDecodeError as error:

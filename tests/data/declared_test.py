@@ -90,6 +90,11 @@ def test_damaged_headers(tmp_path_factory, data):
 
 def test_archives(tmp_path):
     path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros(MUCH, np.uint8))  # Nothing expands here.
+    assert load_npz(str(path), SMALL)["x"].size == MUCH
+    np.savez_compressed(path, x=np.zeros(MUCH // 8, np.uint8))  # They become as many floats.
+    with pytest.raises(InputError, match=r"a\.npz expands to .* max_file_gib=0.001"):
+        load_npz(str(path), SMALL)
     np.savez_compressed(path, x=np.zeros(MUCH, np.uint8), y=np.ones(3))
     with pytest.raises(
         InputError, match=r"a\.npz expands to .* expected at most max_file_gib=0.001"

@@ -152,6 +152,18 @@ def test_tracks_are_voices(tmp_path):
         load_splits(data=str(tmp_path / "a.mid"), test_fraction=0.0, **settings)
 
 
+def test_many_tracks_that_are_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("grnn_jax.data.midi.MOST_FRAMES", 8)
+    long = [note(0, 1440, pitch) for pitch in (60, 61, 60)]
+    save_midi(tmp_path / "a.mid", *long)  # Six frames, all tracks together.
+    assert keys(read_midi(tmp_path / "a.mid", 2)) == [[60, 61]] * 6
+    save_midi(tmp_path / "b.mid", *long, type=2)
+    with pytest.raises(InputError, match="b.mid: expected at most 8 frames, got 12 in 2 tracks"):
+        read_midi(tmp_path / "b.mid", 2)
+    with pytest.raises(InputError, match="a.mid: expected at most 8 frames, got 18 in 3 tracks"):
+        read_midi_tracks(tmp_path / "a.mid", 2)
+
+
 def test_a_broken_key_signature_does_not_matter(tmp_path):
     save_midi(tmp_path / "a.mid", note(0, 480, 60))
     data = (tmp_path / "a.mid").read_bytes()
