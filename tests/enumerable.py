@@ -34,15 +34,21 @@ def padded(words, length):
     return events, mask
 
 
+_log_prob = jax.jit(grnn_jax.log_prob, static_argnums=0)
+
+
 def nats(model, params, words, length, prefix=()):
     """Log-probability of each sequence given a prefix, float64."""
     events, mask = padded(words, length)
     head = np.tile(np.array(prefix, int), (len(words), 1))
     whole = np.concatenate([head, events], 1)
     both = np.concatenate([np.ones_like(head, bool), mask], 1)
-    scored = np.asarray(grnn_jax.log_prob(model, params, whole, both), np.float64)
+    # Rows up to a power of two, so that few shapes are compiled.
+    more = ((0, (1 << (len(words) - 1).bit_length()) - len(words)), (0, 0))
+    scored = _log_prob(model, params, np.pad(whole, more), np.pad(both, more))[: len(words)]
+    scored = np.asarray(scored, np.float64)
     if len(prefix):
-        scored -= np.asarray(grnn_jax.log_prob(model, params, head), np.float64)
+        scored = scored - np.float64(_log_prob(model, params, head[:1])[0])
     return scored
 
 

@@ -34,6 +34,16 @@ def perturb(tree, seed=0, scale=0.3, dtype=None):
     )
 
 
+def random_like(make, *arguments, seed=0, scale=0.3):
+    """Random values of the shapes that `make(*arguments)` would return, which is not run.
+
+    For what holds whatever the parameters are: to draw them by `init` compiles many programs.
+    """
+    shapes = jax.eval_shape(make, *arguments)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return perturb(zeros, seed, scale)
+
+
 def to_numpy(tree):
     """The same tree in NumPy float64."""
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)

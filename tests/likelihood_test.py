@@ -1,5 +1,6 @@
 """Exactness: enumeration, causality, resets, padding, conditioning, units."""
 
+import functools
 import itertools
 import math
 
@@ -8,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import CELLS, perturb, to_numpy
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from helpers import CELLS, perturb, random_like, to_numpy
 
 import grnn_jax
 from grnn_jax import cells, distributions, event_log_probs, likelihood, make_model
@@ -20,7 +19,10 @@ def small_model(name="lstm", num_classes=3, end=None, **settings):
     cell = CELLS[name]()
     distribution = distributions.categorical(num_classes, embedding_size=4, end=end)
     model = make_model(cell, distribution, **settings)
-    return model, perturb(model.init(jax.random.key(0)))
+    return model, random_like(model.init, jax.random.key(0))
+
+
+score = jax.jit(grnn_jax.log_prob, static_argnums=0)
 
 
 @pytest.mark.parametrize("engine", ["scan", "fused"])
@@ -41,8 +43,7 @@ def test_probabilities_of_all_sequences_sum_to_one(name, engine):
         mask = np.arange(longest) < np.array([[len(word)] for word in finished])
         events = np.concatenate([padded, unfinished])
         mask = np.concatenate([mask, np.ones((len(unfinished), longest), bool)])
-        score = jax.jit(lambda params: grnn_jax.log_prob(model, params, events, mask))
-        probability = np.exp(score(params))
+        probability = np.exp(score(model, params, events, mask))
         assert probability.dtype == np.float64
         longer = probability[len(finished) :].sum()
         assert longer > 1e-4
@@ -56,7 +57,7 @@ def test_log_prob_equals_a_numpy_loop(name):
         model = make_model(
             cells.CELLS[name](6), distributions.categorical(5, embedding_size=6, tied=tied)
         )
-        params = perturb(model.init(jax.random.key(0)))
+        params = random_like(model.init, jax.random.key(0))
         events = np.random.default_rng(0).integers(0, 5, (4, 8))
         mask = np.arange(8) < np.array([8, 5, 1, 3])[:, None]
         weights = to_numpy(params)
@@ -114,12 +115,12 @@ def test_an_event_is_not_predicted_from_itself_or_later_ones():
     events = rng.integers(0, 5, (2, 7))
     carry = model.initial_state(params, 2)
     mask, reset = np.ones((2, 7), bool), np.zeros((2, 7), bool)
-    score = jax.jit(lambda events: event_log_probs(model, params, carry, (events, mask, reset))[0])
-    base = score(events)
+    nats = jax.jit(lambda events: event_log_probs(model, params, carry, (events, mask, reset))[0])
+    base = nats(events)
     for t in range(7):
         changed = events.copy()
         changed[:, t] = (changed[:, t] + 1) % 5
-        other = score(changed)
+        other = nats(changed)
         np.testing.assert_array_equal(base[:, :t], other[:, :t])
         assert (np.asarray(base[:, t:]) != np.asarray(other[:, t:])).all()
 
@@ -129,7 +130,7 @@ def test_packed_sequences_equal_separate_ones(name):
     """Nothing crosses a reset, whatever the carry was."""
     model, params = small_model(name, num_classes=5)
     rng = np.random.default_rng(0)
-    lengths = [3, 1, 4]
+    lengths = [3, 1, 3]
     parts = [rng.integers(0, 5, (1, length)) for length in lengths]
     packed = np.concatenate(parts, 1)
     reset = np.zeros(packed.shape, bool)
@@ -139,7 +140,6 @@ def test_packed_sequences_equal_separate_ones(name):
     batch = (jnp.asarray(packed), jnp.ones(packed.shape, bool), jnp.asarray(reset))
     nats, _ = jax.jit(event_log_probs, static_argnums=0)(model, params, carry, batch)
     pieces = np.split(np.asarray(nats[0]), np.cumsum(lengths)[:-1])
-    score = jax.jit(grnn_jax.log_prob, static_argnums=0)
     for part, piece in zip(parts, pieces, strict=True):
         expected = score(model, params, jnp.asarray(part))[0]
         np.testing.assert_allclose(piece.sum(), expected, rtol=1e-5, atol=1e-6)
@@ -148,15 +148,16 @@ def test_packed_sequences_equal_separate_ones(name):
 @pytest.mark.parametrize("name", sorted(CELLS))
 def test_windows_with_the_carry_equal_one_long_window(name):
     model, params = small_model(name, num_classes=5)
-    events = jnp.asarray(np.random.default_rng(0).integers(0, 5, (3, 12)))
-    mask, reset = jnp.ones((3, 12), bool), jnp.zeros((3, 12), bool).at[1, 5].set(True)
+    events = np.random.default_rng(0).integers(0, 5, (3, 9))
+    mask, reset = np.ones((3, 9), bool), np.zeros((3, 9), bool)
+    reset[1, 5] = True
     carry = model.initial_state(params, 3)
-    score = jax.jit(event_log_probs, static_argnums=0)
-    whole, last = score(model, params, carry, (events, mask, reset))
+    run = jax.jit(event_log_probs, static_argnums=0)
+    whole, last = run(model, params, carry, (events, mask, reset))
     pieces = []
-    for window in (slice(0, 4), slice(4, 5), slice(5, 12)):
+    for window in (slice(0, 4), slice(4, 5), slice(5, 9)):
         batch = (events[:, window], mask[:, window], reset[:, window])
-        nats, carry = score(model, params, carry, batch)
+        nats, carry = run(model, params, carry, batch)
         pieces.append(nats)
     np.testing.assert_allclose(jnp.concatenate(pieces, 1), whole, rtol=1e-5, atol=1e-6)
     for actual, expected in zip(jax.tree.leaves(carry), jax.tree.leaves(last), strict=True):
@@ -170,15 +171,16 @@ def test_padding_has_exactly_zero_effect(name, engine):
     """Bit for bit the same numbers and gradients, whatever stands in the padding."""
     model, params = small_model(name, num_classes=5, engine=engine)
     rng = np.random.default_rng(0)
-    mask = np.arange(9) < np.array([9, 4, 1, 6])[:, None]
+    mask = np.arange(9) < np.array([9, 4, 1, 4])[:, None]
     events = rng.integers(0, 5, (4, 9))
 
     @jax.jit
     def value_and_gradient(params, events):
         def loss(params):
-            return grnn_jax.log_prob(model, params, events, mask).sum()
+            nats = grnn_jax.log_prob(model, params, events, mask)
+            return nats.sum(), nats
 
-        return jax.value_and_grad(loss)(params)
+        return jax.value_and_grad(loss, has_aux=True)(params)
 
     expected = value_and_gradient(params, events)
     other = np.where(mask, events, rng.integers(0, 5, events.shape))
@@ -186,10 +188,9 @@ def test_padding_has_exactly_zero_effect(name, engine):
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b)
 
-    score = jax.jit(grnn_jax.log_prob, static_argnums=0)
-    alone = [score(model, params, events[row : row + 1, : mask[row].sum()])[0] for row in range(4)]
-    together = score(model, params, events, mask)
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    (_, together), _ = expected
+    alone = [score(model, params, events[r : r + 1, : mask[r].sum()])[0] for r in (1, 2, 3)]
+    np.testing.assert_allclose(together[1:], alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 5, 8])
@@ -197,16 +198,8 @@ def test_chunks_change_nothing(chunk_size):
     model, params = small_model("stack", num_classes=5)
     events = jnp.asarray(np.random.default_rng(0).integers(0, 5, (3, 8)))
     batch = (events, jnp.ones((3, 8), bool), jnp.zeros((3, 8), bool).at[0, 3].set(True))
-
-    def value_and_gradient(model):
-        def loss(params):
-            carry = model.initial_state(params, 3)
-            return event_log_probs(model, params, carry, batch)[0].sum()
-
-        return jax.jit(jax.value_and_grad(loss))(params)
-
-    expected = value_and_gradient(model)
-    actual = value_and_gradient(model._replace(chunk_size=chunk_size))
+    expected = value_and_gradient(model, params, batch)
+    actual = value_and_gradient(model._replace(chunk_size=chunk_size), params, batch)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -220,7 +213,7 @@ def test_rows_of_a_batch_draw_the_masks_of_the_whole_batch(dropout_per):
         recurrent_dropout=0.5,
     )
     model = make_model(cell, distributions.bernoulli(3))
-    params = perturb(model.init(jax.random.key(0)))
+    params = random_like(model.init, jax.random.key(0))
     rng = np.random.default_rng(0)
     events = rng.integers(0, 2, (4, 6, 3)).astype(np.uint8)
     mask, reset = np.ones((4, 6), bool), rng.random((4, 6)) < 0.3
@@ -243,7 +236,7 @@ def test_rows_of_a_batch_draw_the_masks_of_the_whole_batch(dropout_per):
 def test_conditioning_moves_the_initial_state():
     cell = cells.stack([cells.lstm(4, learned_initial_state=True), cells.gru(3)])
     model = make_model(cell, distributions.categorical(5), conditioning_size=2)
-    params = perturb(model.init(jax.random.key(0)))
+    params = random_like(model.init, jax.random.key(0))
     vectors = jnp.asarray([[1.0, 0.0], [0.0, 0.0]])
     carry = model.initial_state(params, 2, vectors)
     kernels = to_numpy(params["conditioning"])
@@ -271,7 +264,7 @@ def test_conditioning_moves_both_parts_of_a_complex_state():
 
 def test_a_reset_restores_the_conditioned_state():
     model = make_model(cells.gru(4), distributions.categorical(5), conditioning_size=2)
-    params = perturb(model.init(jax.random.key(0)))
+    params = random_like(model.init, jax.random.key(0))
     vector = jnp.asarray([[0.7, -1.0]])
     part = np.array([[1, 2, 3]])
     expected = grnn_jax.log_prob(model, params, part, conditioning=vector)[0]
@@ -284,36 +277,41 @@ def test_a_reset_restores_the_conditioned_state():
     np.testing.assert_allclose(nats[0, 3:].sum(), expected, rtol=1e-5)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@example(name="lstm", dtype="float32", batch_size=2, length=1, seed=0)
-@example(name="gru", dtype="bfloat16", batch_size=1, length=1, seed=1)
-@given(
-    name=st.sampled_from(["elman", "lstm", "gru"]),
-    dtype=st.sampled_from(["float32", "bfloat16"]),
-    batch_size=st.integers(1, 4),
-    length=st.integers(1, 9),
-    seed=st.integers(0, 1000),
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_gradient(model, params, batch):
+    def loss(params):
+        carry = model.initial_state(params, len(batch[1]))
+        return event_log_probs(model, params, carry, batch)[0].sum()
+
+    return jax.value_and_grad(loss)(params)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape"),
+    [
+        ("elman", "float32", (3, 6)),
+        ("elman", "bfloat16", (1, 8)),
+        ("lstm", "float32", (2, 1)),
+        ("lstm", "bfloat16", (4, 7)),
+        ("gru", "float32", (2, 9)),
+        ("gru", "bfloat16", (1, 1)),
+    ],
 )
 @pytest.mark.optimized
-def test_engines_agree_for_any_mask_and_reset(name, dtype, batch_size, length, seed):
-    rng = np.random.default_rng(seed)
-    shape = (batch_size, length)
-    batch = (rng.integers(0, 5, shape), rng.random(shape) < 0.7, rng.random(shape) < 0.3)
-    results = []
-    for engine in ("scan", "fused"):
-        distribution = distributions.categorical(5, embedding_size=4, dtype=dtype)
-        model = make_model(cells.CELLS[name](6, dtype=dtype), distribution, engine=engine)
-        params = perturb(model.init(jax.random.key(seed)))
-
-        def loss(params, model=model):
-            carry = model.initial_state(params, batch_size)
-            return event_log_probs(model, params, carry, batch)[0].sum()
-
-        results.append(jax.jit(jax.value_and_grad(loss))(params))
+def test_engines_agree_for_any_mask_and_reset(name, dtype, shape):
+    """Each shape is compiled anew, values are not."""
+    distribution = distributions.categorical(5, embedding_size=4, dtype=dtype)
+    model = make_model(cells.CELLS[name](6, dtype=dtype), distribution)
+    scan, fused = (model._replace(engine=engine) for engine in ("scan", "fused"))
     rtol, relative = (1e-5, 1e-5) if dtype == "float32" else (1e-3, 0.02)
-    np.testing.assert_allclose(results[1][0], results[0][0], rtol=rtol)
-    for fused, scan in zip(*(jax.tree.leaves(result[1]) for result in results), strict=True):
-        np.testing.assert_allclose(fused, scan, rtol=0, atol=relative * np.abs(scan).max() + 1e-7)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        batch = (rng.integers(0, 5, shape), rng.random(shape) < 0.7, rng.random(shape) < 0.3)
+        params = random_like(model.init, jax.random.key(0), seed=seed)
+        (value, gradient), found = (value_and_gradient(m, params, batch) for m in (scan, fused))
+        np.testing.assert_allclose(found[0], value, rtol=rtol)
+        for a, b in zip(*map(jax.tree.leaves, (found[1], gradient)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=relative * np.abs(b).max() + 1e-7)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
@@ -321,7 +319,7 @@ def test_engines_agree_for_any_mask_and_reset(name, dtype, batch_size, length, s
 def test_narrow_event_dtypes_change_nothing(dtype):
     """A file's uint8 tokens of 256 classes leave no room for the start input's row."""
     model = make_model(cells.gru(4), distributions.categorical(256, embedding_size=4))
-    params = perturb(model.init(jax.random.key(0)))
+    params = random_like(model.init, jax.random.key(0))
     events = np.random.default_rng(0).integers(0, 256, (2, 5))
     expected = grnn_jax.log_prob(model, params, events)
     actual = grnn_jax.log_prob(model, params, events.astype(dtype))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_trees_close, perturb
+from helpers import assert_trees_close, random_like
 
 import grnn_jax
 from grnn_jax import cells, distributions, event_log_probs, make_model, sampling
@@ -101,7 +101,7 @@ FAMILIES = {
 def build(name):
     make, draw = FAMILIES[name]
     model = make_model(cells.gru(3), make(), chunk_size=2 if name == "gaussian" else None)
-    params = perturb(model.init(jax.random.key(0)))
+    params = random_like(model.init, jax.random.key(0))
     events = draw(np.random.default_rng(0), 3, 5)
     # As float32, so that every number can be NaN.
     return model, params, jax.tree.map(np.float32, events)
@@ -118,8 +118,12 @@ def put(events, where, value):
     return jax.tree.map(place, events)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.optimized
+def marks(name):
+    """Three families run as users get them; what is not optimized drops no NaN on its own."""
+    return [pytest.mark.optimized] * (name in ("gaussian", "poisson", "product"))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in FAMILIES])
 def test_nan_under_the_mask_reaches_neither_value_nor_gradient(name):
     """Against each sequence alone: packed rows, context that enters, padding on both sides."""
     model, params, events = build(name)

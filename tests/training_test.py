@@ -37,6 +37,13 @@ def make_parts(config=CONFIG, dropout=0.0):
     return model, optimizer, init()
 
 
+@functools.cache
+def make_step(config=CONFIG, dropout=0.0):
+    """The training step of `make_parts`, compiled once for all tests."""
+    model, optimizer, _ = make_parts(config, dropout)
+    return jax.jit(make_train_step(model, optimizer, config))
+
+
 def make_batches(num: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     shape = (CONFIG.batch_size, CONFIG.sequence_length)
@@ -67,7 +74,7 @@ def test_every_scored_event_weighs_the_same_in_an_update(scored):
     loss, grads = jax.jit(jax.value_and_grad(loss_fn))(state.params)
     updates, _ = optimizer.update(grads, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, updates)
-    new, metrics = jax.jit(make_train_step(model, optimizer, CONFIG))(state, batch)
+    new, metrics = make_step()(state, batch)
     np.testing.assert_allclose(metrics["nats"], loss * batch.mask.size, rtol=1e-6)
     mean = loss * batch.mask.size / batch.mask.sum()
     np.testing.assert_allclose(metrics["loss"], mean, rtol=1e-6)
@@ -92,8 +99,8 @@ def test_windows_in_a_row_score_as_one_long_window():
 
 
 def test_training_carries_the_state_of_the_window_before():
-    model, optimizer, state = make_parts()
-    train_step = jax.jit(make_train_step(model, optimizer, CONFIG))
+    model, _, state = make_parts()
+    train_step = make_step()
     eval_step = jax.jit(make_eval_step(model))
     carry = state.carry
     for batch in make_batches(3):
@@ -106,8 +113,8 @@ def test_training_carries_the_state_of_the_window_before():
 
 def test_the_average_of_parameters():
     config = dataclasses.replace(CONFIG, ema_decay=0.3, accumulate_steps=2)
-    model, optimizer, state = make_parts(config)
-    train_step = jax.jit(make_train_step(model, optimizer, config))
+    _, _, state = make_parts(config)
+    train_step = make_step(config)
     average, updates = flat(state.params), 0
     for number, batch in enumerate(make_batches(8)):
         state, _ = train_step(state, batch)
@@ -123,9 +130,9 @@ def test_the_average_of_parameters():
 
 
 def test_learning_rate_scale_multiplies_the_update():
-    model, optimizer, state = make_parts()
+    _, _, state = make_parts()
     batch = make_batches(1)[0]
-    train_step = jax.jit(make_train_step(model, optimizer, CONFIG))
+    train_step = make_step()
     whole, _ = train_step(state, batch)
     half, _ = train_step(state.replace(learning_rate_scale=jnp.float32(0.5)), batch)
     before = flat(state.params)
@@ -134,12 +141,11 @@ def test_learning_rate_scale_multiplies_the_update():
     )
 
 
-@pytest.mark.optimized
 def test_dropout_draws_anew_in_every_step_and_not_in_evaluation():
     config = dataclasses.replace(CONFIG, dropout=0.5, learning_rate=1e-30)
-    model, optimizer, state = make_parts(config, dropout=0.5)
+    model, _, state = make_parts(config, dropout=0.5)
     batch = make_batches(1)[0]
-    train_step = jax.jit(make_train_step(model, optimizer, config))
+    train_step = make_step(config, dropout=0.5)
     state_1, first = train_step(state, batch)
     _, again = train_step(state, batch)
     _, second = train_step(state.replace(step=state_1.step), batch)
@@ -158,7 +164,7 @@ def test_what_is_not_finite_is_told(place):
         getattr(state, place),
     )
     batch = make_batches(2)[1]  # Without a reset, which would hide a spoiled carry.
-    train_step = jax.jit(make_train_step(model, optimizer, CONFIG))
+    train_step = make_step()
     _, metrics = train_step(state.replace(**{place: spoiled}), batch)
     assert not bool(metrics["finite"])
 
@@ -166,9 +172,9 @@ def test_what_is_not_finite_is_told(place):
 @pytest.mark.optimized
 def test_a_batch_without_events_changes_nothing_and_is_finite():
     config = dataclasses.replace(CONFIG, optimizer="sgd", momentum=0.0)
-    model, optimizer, state = make_parts(config)
+    _, _, state = make_parts(config)
     batch = make_batches(1)[0]._replace(mask=np.zeros((3, 5), bool))
-    new, metrics = jax.jit(make_train_step(model, optimizer, config))(state, batch)
+    new, metrics = make_step(config)(state, batch)
     assert float(metrics["loss"]) == 0 and int(metrics["num_events"]) == 0
     assert bool(metrics["finite"])
     np.testing.assert_array_equal(flat(new.params), flat(state.params))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_trees_close, perturb
+from helpers import assert_trees_close, random_like
 
 from grnn_jax import cells
 from grnn_jax.recurrence import Addend, Inputs, Tokens, unroll
@@ -28,8 +28,14 @@ def random(shape, seed):
     return jnp.float32(np.random.default_rng(seed).normal(size=shape))
 
 
+def parameters(cell):
+    """Parameters of a cell, and a state."""
+    params = random_like(lambda: cell.init(jax.random.key(0), X), scale=0.5)
+    return params, random_like(lambda: cell.initial_state(params, B), scale=0.5)
+
+
 def projected_size(cell, params):
-    return cell.project(params, jnp.zeros((1, X))).shape[-1]
+    return jax.eval_shape(cell.project, params, jnp.zeros((1, X))).shape[-1]
 
 
 def make_addend(parts, width):
@@ -123,8 +129,7 @@ def test_every_part_of_an_addend_by_itself(kind, parts):
 
 def check_addends(name, engine, kind, parts):
     cell = cells.CELLS[name](3)
-    params = perturb(cell.init(jax.random.key(0), X))
-    state = perturb(cell.initial_state(params, B))
+    params, state = parameters(cell)
     inputs = make_inputs(kind)._replace(addend=make_addend(parts, projected_size(cell, params)))
     compare(cell, params, inputs, state, engine)
 
@@ -132,15 +137,13 @@ def check_addends(name, engine, kind, parts):
 @pytest.mark.parametrize("kind", ["start vectors", "start tokens", "start large tokens"])
 def test_the_start_input_enters_where_nothing_has_started(kind):
     cell = cells.lstm(3)
-    params = perturb(cell.init(jax.random.key(0), X))
-    state = perturb(cell.initial_state(params, B))
+    params, state = parameters(cell)
     compare(cell, params, make_inputs(kind), state, "fused")
 
 
 def test_addends_reach_the_first_layer_in_chunks_of_a_window():
     cell = cells.stack([cells.gru(3), cells.gru(2)])
-    params = perturb(cell.init(jax.random.key(0), X))
-    state = perturb(cell.initial_state(params, B))
+    params, state = parameters(cell)
     addend = make_addend(PARTS[-1], projected_size(cell, params))
     inputs = make_inputs("start tokens")._replace(addend=addend)
     compare(cell, params, inputs, state, "auto", chunk_size=2)
@@ -148,15 +151,14 @@ def test_addends_reach_the_first_layer_in_chunks_of_a_window():
 
 def test_addends_reach_every_site():
     cell = cells.sitewise(cells.gru(2), X, input_window=1, period=0)
-    params = perturb(cell.init(jax.random.key(0), X))
-    state = perturb(cell.initial_state(params, B))
+    params, state = parameters(cell)
     addend = make_addend(PARTS[-1], projected_size(cell, params))
     compare(cell, params, make_inputs("vectors")._replace(addend=addend), state, "fused")
 
 
 def test_a_table_projected_beforehand_gives_the_same_projection():
     cell = cells.lstm(3)
-    params = perturb(cell.init(jax.random.key(0), X))
+    params, _ = parameters(cell)
     inputs = make_inputs("start large tokens").time_major()
     table = jnp.concatenate([inputs.table, inputs.start[None]])
     beforehand = inputs._replace(projected_table=cell.project(params, table))

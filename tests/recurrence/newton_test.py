@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import assert_trees_close, perturb, to_numpy
+from helpers import assert_trees_close, random_like, to_numpy
 
 from grnn_jax import cells, newton_unroll, unroll
 from grnn_jax.recurrence import supported_engines
@@ -38,9 +38,10 @@ def diagonal(hidden_size, **arguments):
 
 def case(cell, batch_size, length, seed=0, resets=True):
     rng = np.random.default_rng(seed)
-    params = perturb(cell.init(jax.random.key(seed), 3), seed)
+    params = random_like(lambda: cell.init(jax.random.key(0), 3), seed=seed, scale=0.5)
     inputs = jnp.float32(rng.normal(size=(batch_size, length, 3)))
-    state = perturb(cell.initial_state(params, batch_size), seed + 1, scale=1.0)
+    initial = functools.partial(cell.initial_state, params, batch_size)
+    state = random_like(initial, seed=seed + 1, scale=1.0)
     reset = jnp.asarray(rng.random((batch_size, length)) < 0.15) if resets else None
     weights = jnp.float32(rng.normal(size=(batch_size, length, cell.hidden_size)))
     return params, inputs, state, reset, weights

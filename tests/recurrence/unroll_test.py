@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import CELLS, assert_trees_close, perturb, to_numpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from helpers import CELLS, assert_trees_close, random_like, to_numpy
 
 from grnn_jax import Tokens, cells, explain_engine, unroll
 from grnn_jax.ops import lookup as lookup_lib
@@ -18,6 +16,7 @@ from grnn_jax.recurrence import gates as gates_lib
 from grnn_jax.recurrence import supported_engines
 
 
+@functools.partial(jax.jit, static_argnames=("cell", "engine", "chunk_size"))
 def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_size=None):
     """Loss with gradients: outputs and final state both enter it."""
 
@@ -28,45 +27,47 @@ def run(cell, params, inputs, state, reset, engine, weights, key=None, chunk_siz
         final_sum = sum(jnp.cos(leaf).sum() for leaf in jax.tree.leaves(final))
         return (outputs * weights).sum() + final_sum, (outputs, final)
 
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(params, inputs, state)
+    return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(params, inputs, state)
 
 
 def random_case(cell, batch_size, length, input_size, seed, resets):
     rng = np.random.default_rng(seed)
-    params = perturb(cell.init(jax.random.key(seed), input_size), seed)
+    params = random_like(lambda: cell.init(jax.random.key(0), input_size), seed=seed)
     inputs = jnp.asarray(np.float32(rng.normal(size=(batch_size, length, input_size))))
-    state = perturb(cell.initial_state(params, batch_size), seed + 1, scale=1.0)
+    initial = functools.partial(cell.initial_state, params, batch_size)
+    state = random_like(initial, seed=seed + 1, scale=1.0)
     weights = np.float32(rng.normal(size=(batch_size, length, cell.hidden_size)))
     reset = jnp.asarray(rng.random((batch_size, length)) < 0.3) if resets else None
     return params, inputs, state, reset, weights
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(
-    name=st.sampled_from(["elman", "lstm", "gru"]),
-    width=st.integers(1, 4),
-    num_heads=st.integers(1, 3),
-    batch_size=st.integers(1, 4),
-    length=st.integers(1, 9),
-    input_size=st.integers(1, 5),
-    learned=st.booleans(),
-    resets=st.booleans(),
-    seed=st.integers(0, 1000),
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize(
+    ("width", "num_heads", "batch_size", "length", "input_size", "learned", "resets"),
+    [
+        (1, 1, 3, 2, 5, True, True),
+        (4, 1, 1, 9, 1, False, True),
+        (2, 3, 4, 1, 3, True, False),
+        (3, 2, 2, 7, 2, False, True),
+    ],
 )
 def test_fused_equals_scan_for_any_shape(
-    name, width, num_heads, batch_size, length, input_size, learned, resets, seed
+    name, width, num_heads, batch_size, length, input_size, learned, resets
 ):
+    """Each shape is compiled anew, values are not: few of those and many of these."""
     cell = cells.CELLS[name](width * num_heads, num_heads=num_heads, learned_initial_state=learned)
-    case = random_case(cell, batch_size, length, input_size, seed, resets)
-    params, inputs, state, reset, weights = case
-    expected = run(cell, params, inputs, state, reset, "scan", weights)
-    actual = run(cell, params, inputs, state, reset, "fused", weights)
-    assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
+    for seed in range(5):
+        case = random_case(cell, batch_size, length, input_size, seed, resets)
+        params, inputs, state, reset, weights = case
+        expected = run(cell, params, inputs, state, reset, "scan", weights)
+        actual = run(cell, params, inputs, state, reset, "fused", weights)
+        assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("resets", [False, True])
-@pytest.mark.parametrize("name", sorted(CELLS))
-def test_auto_and_fused_equal_scan_for_every_cell(name, resets):
+@pytest.mark.parametrize("name", ["elman_relu", "stack", "stack_residual_norm"])
+def test_auto_and_fused_equal_scan_for_what_no_name_gives(name, resets):
+    """Activations and stacks; agreement_test.py takes the cells that have a name."""
     cell = CELLS[name]()
     case = random_case(cell, 3, 11, 5, 0, resets)
     params, inputs, state, reset, weights = case
@@ -76,8 +77,7 @@ def test_auto_and_fused_equal_scan_for_every_cell(name, resets):
         assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
-@pytest.mark.parametrize("num_heads", [1, 2])
+@pytest.mark.parametrize(("name", "num_heads"), [("elman", 2), ("lstm", 1), ("gru", 2)])
 @pytest.mark.optimized
 def test_fused_equals_scan_in_bfloat16(name, num_heads):
     cell = cells.CELLS[name](8, num_heads=num_heads, dtype=jnp.bfloat16)
@@ -96,7 +96,6 @@ def test_fused_equals_scan_in_bfloat16(name, num_heads):
 
 
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
-@pytest.mark.optimized
 def test_reset_equals_a_numpy_loop(name):
     cell = cells.CELLS[name](6, learned_initial_state=True)
     params, inputs, state, reset, _ = random_case(cell, 4, 9, 5, 3, True)
@@ -127,7 +126,7 @@ def run_with_dropout(engine, chunk_size=None):
 
 
 @pytest.mark.parametrize("engine", ["scan", "fused"])
-@pytest.mark.parametrize("chunk_size", [1, 4, 5, 13, 20])
+@pytest.mark.parametrize("chunk_size", [1, 5, 13, 20])
 def test_chunks_change_nothing(chunk_size, engine):
     expected, actual = run_with_dropout(engine), run_with_dropout(engine, chunk_size)
     assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
@@ -138,7 +137,7 @@ def test_tokens_equal_rows_of_the_table(num_tokens):
     """More and fewer tokens than events, below and above the one-hot limit."""
     cell = cells.lstm(6)
     rng = np.random.default_rng(0)
-    params = perturb(cell.init(jax.random.key(0), 5))
+    params = random_like(lambda: cell.init(jax.random.key(0), 5))
     table = jnp.float32(rng.normal(size=(num_tokens, 5)))
     indices = jnp.asarray(rng.integers(0, num_tokens, (3, 7)))
     weights = jnp.float32(rng.normal(size=(3, 7, 6)))
@@ -161,15 +160,22 @@ def test_scan_has_forward_mode_and_fused_has_vmap_and_second_order():
         outputs, _ = unroll(cell, params, inputs, state, reset=reset, engine=engine)
         return (outputs**2 * weights).sum()
 
-    gradient = jax.grad(loss)(inputs, "fused")
-    _, slope = jax.jvp(lambda x: loss(x, "scan"), (inputs,), (weights[..., :3],))
+    gradient_of = jax.jit(jax.grad(loss), static_argnums=1)
+    gradient = gradient_of(inputs, "fused")
+
+    @jax.jit
+    def slope_along(direction):
+        return jax.jvp(lambda x: loss(x, "scan"), (inputs,), (direction,))[1]
+
+    slope = slope_along(weights[..., :3])
     np.testing.assert_allclose(slope, (gradient * weights[..., :3]).sum(), rtol=1e-4)
 
     many = jnp.stack([inputs, 2 * inputs])
-    stacked = jax.vmap(jax.grad(lambda x: loss(x, "fused")))(many)
+    stacked = jax.jit(jax.vmap(jax.grad(lambda x: loss(x, "fused"))))(many)
     for one, expected in zip(stacked, many, strict=True):
-        assert_trees_close(one, jax.grad(loss)(expected, "scan"), rtol=1e-4, atol=1e-5)
+        assert_trees_close(one, gradient_of(expected, "scan"), rtol=1e-4, atol=1e-5)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def curvature(engine):
         return jax.grad(lambda x: (jax.grad(loss)(x, engine) * weights[..., :3]).sum())(inputs)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import perturb
+from helpers import random_like
 
 import grnn_jax
 from grnn_jax import cells, distributions
@@ -28,18 +28,25 @@ FAMILIES = {
 
 def make(name):
     model = grnn_jax.make_model(cells.gru(6), FAMILIES[name]())
-    return model, perturb(model.init(jax.random.key(0)), scale=0.1)
+    return model, random_like(model.init, jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.optimized
+score = jax.jit(grnn_jax.log_prob, static_argnums=0)
+
+
+def marks(name):
+    """Two families run as users get them, where rounding differs more with the batch."""
+    return [pytest.mark.optimized] * (name in ("levels", "ended"))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in FAMILIES])
 def test_samples_rescore_stream_and_do_not_depend_on_the_batch(name):
     model, params = make(name)
     options = {} if name == "counts" else {"temperature": 0.9}  # Counts have no such option.
     samples = grnn_jax.sample(model, params, jax.random.key(1), 4, 6, **options)
-    rescored = grnn_jax.log_prob(model, params, samples.events, samples.mask)
+    rescored = score(model, params, samples.events, samples.mask)
     np.testing.assert_allclose(samples.log_probs.sum(1), rescored, rtol=1e-4, atol=1e-4)
-    pieces = grnn_jax.stream(model, params, jax.random.key(1), 4, 6, chunk_length=4, **options)
+    pieces = grnn_jax.stream(model, params, jax.random.key(1), 4, 6, chunk_length=3, **options)
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *[p.events for p in pieces])
     alone = grnn_jax.sample(model, params, jax.random.key(1), 2, 6, first_index=1, **options).events
     for whole, stream, part in zip(
