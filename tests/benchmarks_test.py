@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from fork_server import ForkServer
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 ROOT = BENCHMARKS.parent
@@ -21,16 +22,15 @@ def load(name):
     return module
 
 
-def run_script(name, *arguments, hidden_packages=None):
-    command = [sys.executable, "-W", "error", str(BENCHMARKS / name), *arguments]
-    paths = [str(ROOT)] if hidden_packages is None else [str(hidden_packages), str(ROOT)]
-    environment = {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # these runs compile more than they compute
-    }
-    environment = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+@pytest.fixture(scope="module")
+def run_script(tmp_path_factory):
+    """Runs a script to its end, without importing JAX anew."""
+    server = ForkServer(tmp_path_factory.mktemp("benchmarks"))
+
+    def run(name, *arguments):
+        return server.run(str(BENCHMARKS / name), *arguments)
+
+    return run
 
 
 def test_interleave_times_everything_once_a_round_in_shuffled_order():
@@ -57,10 +57,10 @@ def test_ratio_is_the_median_of_ratios_within_rounds():
     assert summary["peer"]["median_ms"] == 4000.0
 
 
-def test_train_step_checks_times_and_writes_json(tmp_path):
+def test_train_step_checks_times_and_writes_json(run_script, tmp_path):
     output = tmp_path / "train_step.json"
     done = run_script(
-        "train_step.py",
+        "train_step",
         "--cells=lstm",
         "--sizes=4",
         "--batch_size=2",
@@ -71,8 +71,8 @@ def test_train_step_checks_times_and_writes_json(tmp_path):
         f"--output={output}",
         "--nomemory",
     )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    assert done.status == 0, done.err
+    assert "Warning" not in done.err
     record = json.loads(output.read_text())
     assert record["reference"] == "grnn_jax auto"
     assert [entry["inputs"] for entry in record["results"]] == ["tokens", "layer"]
@@ -83,15 +83,18 @@ def test_train_step_checks_times_and_writes_json(tmp_path):
     for losses in record["losses"].values():
         assert all(values[3] < values[0] for values in losses.values())
     for package, key in (("haiku", "haiku"), ("equinox", "equinox"), ("torch", "torch")):
-        skipped = f"skipped {key}: {package} is not installed" in done.stdout
+        skipped = f"skipped {key}: {package} is not installed" in done.out
         assert skipped == (importlib.util.find_spec(package) is None)
 
 
 def test_train_step_measures_memory_and_skips_a_missing_peer(tmp_path):
     output = tmp_path / "memory.json"
     (tmp_path / "haiku.py").write_text('raise ModuleNotFoundError("hidden", name="haiku")\n')
-    done = run_script(
-        "train_step.py",
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        str(BENCHMARKS / "train_step.py"),
         "--cells=elman",
         "--sizes=8",
         "--batch_size=2",
@@ -101,8 +104,13 @@ def test_train_step_measures_memory_and_skips_a_missing_peer(tmp_path):
         "--engines=scan",
         "--inputs=dense",
         f"--output={output}",
-        hidden_packages=tmp_path,
-    )
+    ]
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # this run compiles more than it computes
+    }
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     assert "skipped haiku: haiku is not installed" in done.stdout
     (entry,) = json.loads(output.read_text())["results"]
@@ -112,10 +120,10 @@ def test_train_step_measures_memory_and_skips_a_missing_peer(tmp_path):
     assert 0 < memory["xla_temporary_mb"] < 1
 
 
-def test_recurrence_checks_times_and_draws(tmp_path):
+def test_recurrence_checks_times_and_draws(run_script, tmp_path):
     output, figure = tmp_path / "recurrence.json", tmp_path / "cost.png"
     done = run_script(
-        "recurrence.py",
+        "recurrence",
         "--cells=elman,min_gru",
         "--sweep=T",
         "--lengths=3,5",
@@ -126,8 +134,8 @@ def test_recurrence_checks_times_and_draws(tmp_path):
         f"--output={output}",
         f"--plot={figure}",
     )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    assert done.status == 0, done.err
+    assert "Warning" not in done.err
     assert figure.read_bytes().startswith(b"\x89PNG")
     record = json.loads(output.read_text())
     engines = {"elman": {"scan", "fused", "products alone"}, "min_gru": {"scan", "linear"}}
@@ -146,21 +154,21 @@ def test_recurrence_checks_times_and_draws(tmp_path):
                 for timed in entry[pass_name].values()
             )
     assert record["results"][1]["temporary_mb"]["scan"] > 0
-    assert "| elman, forward + backward, ms |" in done.stdout
+    assert "| elman, forward + backward, ms |" in done.out
 
 
-def test_sampling_checks_times_and_writes_json(tmp_path):
+def test_sampling_checks_times_and_writes_json(run_script, tmp_path):
     output = tmp_path / "sampling.json"
     done = run_script(
-        "sampling.py",
+        "sampling",
         "--hidden_size=4",
         "--batch_sizes=3",
         "--length=4",
         "--repeats=2",
         f"--output={output}",
     )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    assert done.status == 0, done.err
+    assert "Warning" not in done.err
     record = json.loads(output.read_text())
     assert [entry["batch_size"] for entry in record["results"]] == [3]
     assert all(
@@ -176,7 +184,7 @@ def test_sampling_checks_times_and_writes_json(tmp_path):
     many, side_by_side = ragged["continuous refill"], ragged["side by side"]
     assert many["useful"] == side_by_side["useful"] and 48 <= many["useful"] <= 4 * 48
     assert many["useful"] <= many["steps"] < side_by_side["steps"]
-    assert "| continuous refill |" in done.stdout
+    assert "| continuous refill |" in done.out
 
 
 def test_the_matmul_limit_multiplies_what_it_says(monkeypatch):
@@ -196,18 +204,18 @@ def test_the_matmul_limit_multiplies_what_it_says(monkeypatch):
 @pytest.mark.parametrize(
     ("script", "flag"),
     [
-        ("train_step.py", "--cells=cnn"),
-        ("train_step.py", "--sizes=-3"),
-        ("train_step.py", "--peers=keras"),
-        ("train_step.py", "--dtypes=int8"),
-        ("recurrence.py", "--lengths=3,5"),
+        ("train_step", "--cells=cnn"),
+        ("train_step", "--sizes=-3"),
+        ("train_step", "--peers=keras"),
+        ("train_step", "--dtypes=int8"),
+        ("recurrence", "--lengths=3,5"),
     ],
 )
-def test_a_bad_flag_is_named_without_a_traceback(script, flag):
+def test_a_bad_flag_is_named_without_a_traceback(run_script, script, flag):
     done = run_script(script, flag)
-    assert done.returncode == 1
-    assert flag.split("=")[0].strip("-") in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.status == 1
+    assert flag.split("=")[0].strip("-") in done.err
+    assert "Traceback" not in done.err
 
 
 def test_char_rnn_split_validates_on_the_end_of_every_stream():
@@ -218,18 +226,18 @@ def test_char_rnn_split_validates_on_the_end_of_every_stream():
     assert valid == "".join(stream[38 * 50 :] for stream in streams)
 
 
-def test_marginals_of_events(tmp_path):
+def test_marginals_of_events(run_script, tmp_path):
     # Sequences observed until 10, 4 and 6: three at risk at time 2, two at times 5 and 6.
     (tmp_path / "data.csv").write_text(
         "sequence,time,treatment,end\n1,2,yes,10\n1,5,yes,10\n2,,no,4\n3,6,no,6\n"
     )
     (tmp_path / "samples.csv").write_text("sequence,time,treatment\n0,1,yes\n1,7.5,no\n")
     ended = run_script(
-        "event_marginals.py", f"--data={tmp_path}/data.csv", f"--samples={tmp_path}/samples.csv",
+        "event_marginals", f"--data={tmp_path}/data.csv", f"--samples={tmp_path}/samples.csv",
         "--num_samples=2", "--until=10",
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[2:] == [
+    assert ended.status == 0, ended.err
+    assert ended.out.splitlines()[2:] == [
         "| mean number of events up to 2 | 0.333 | 0.500 |",
         "| mean number of events up to 4 | 0.333 | 0.500 |",
         "| mean number of events up to 6 | 1.333 | 0.500 |",
@@ -240,18 +248,18 @@ def test_marginals_of_events(tmp_path):
     ]
 
 
-def test_methods_of_the_linear_scan():
-    ended = run_script("linear_scan.py", "--repeats=1", "--lengths=5,9", "--sizes=1x3")
-    assert ended.returncode == 0, ended.stderr
-    rows = [line.split("|")[1].strip() for line in ended.stdout.splitlines() if line[:1] == "|"]
+def test_methods_of_the_linear_scan(run_script):
+    ended = run_script("linear_scan", "--repeats=1", "--lengths=5,9", "--sizes=1x3")
+    assert ended.status == 0, ended.err
+    rows = [line.split("|")[1].strip() for line in ended.out.splitlines() if line[:1] == "|"]
     assert rows[0] == "B 1, H 3: ms"
     assert rows[2:] == ["scan", "sequential", "chunked", "parallel"]
 
 
-def test_sitewise_step_compares_equal_losses_on_one_and_two_devices(tmp_path):
+def test_sitewise_step_compares_equal_losses_on_one_and_two_devices(run_script, tmp_path):
     output = tmp_path / "sitewise_step.json"
     done = run_script(
-        "sitewise_step.py",
+        "sitewise_step",
         "--cells=sitewise_gru",
         "--layers=2",
         "--units=2",
@@ -261,8 +269,8 @@ def test_sitewise_step_compares_equal_losses_on_one_and_two_devices(tmp_path):
         "--repeats=2",
         f"--output={output}",
     )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    assert done.status == 0, done.err
+    assert "Warning" not in done.err
     record = json.loads(output.read_text())
     names = [f"sitewise_gru 2 x 2, bfloat16, {devices} device(s)" for devices in (1, 2)]
     assert list(record["results"]) == names and record["reference"] == names[0]
@@ -270,13 +278,13 @@ def test_sitewise_step_compares_equal_losses_on_one_and_two_devices(tmp_path):
         assert timed["frames_per_second"] == pytest.approx(12_000 / timed["median_ms"])
 
 
-def test_a_tree_beside_itself(tmp_path):
+def test_a_tree_beside_itself(run_script, tmp_path):
     output = tmp_path / "two_trees.json"
     done = run_script(
-        "two_trees.py", f"--before={ROOT}", "--cells=lstm", "--sizes=3",
+        "two_trees", f"--before={ROOT}", "--cells=lstm", "--sizes=3",
         "--inputs=tokens", "--batch_size=2", "--length=3", "--repeats=2", f"--output={output}",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     (result,) = json.loads(output.read_text())["results"]
     assert result["loss_difference"] == 0 and result["timing"]["before"]["ratio"] == 1
-    assert done.stdout.splitlines()[-1].startswith("| lstm, tokens, float32")
+    assert done.out.splitlines()[-1].startswith("| lstm, tokens, float32")

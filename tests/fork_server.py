@@ -86,7 +86,10 @@ class ForkServer:
         return int(self._server.stdout.readline())
 
     def start(self, script: str, *flags: str) -> tuple[int, Path, Path]:
-        """Starts a script; returns its process number and the files with what it prints."""
+        """Starts a script of experiments/, or one by its path, named without the suffix .py.
+
+        Returns its process number and the files with what it prints.
+        """
         self._number += 1
         out, err = (self._folder / f"{name}{self._number}.txt" for name in ("out", "err"))
         argv = [str(SCRIPTS / f"{script}.py"), *flags]
@@ -135,6 +138,8 @@ def run_script(case: dict) -> int:
         status = 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         status = 1

