@@ -72,7 +72,7 @@ def test_log_prob_equals_a_numpy_loop(name):
                 log_p = oracles.log_softmax(state[0] @ kernel + output["bias"])
                 expected[row] += log_p[0, events[row, t]]
                 entering = output["embedding"][events[row, t]][None]
-        actual = grnn_jax.log_prob(model, params, events, mask)
+        actual = score(model, params, events, mask)
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
@@ -246,7 +246,7 @@ def test_conditioning_moves_the_initial_state():
         np.testing.assert_allclose(leaf[0], base + kernels[f"kernel_{index}"][0], rtol=1e-5)
         np.testing.assert_allclose(leaf[1], base, rtol=1e-5)
     events = np.zeros((2, 3), int)
-    nats = grnn_jax.log_prob(model, params, events, conditioning=vectors)
+    nats = score(model, params, events, conditioning=vectors)
     assert nats[0] != nats[1]
     with pytest.raises(ValueError, match="conditioning must have size 2"):
         grnn_jax.log_prob(model, params, events)
@@ -267,12 +267,12 @@ def test_a_reset_restores_the_conditioned_state():
     params = random_like(model.init, jax.random.key(0))
     vector = jnp.asarray([[0.7, -1.0]])
     part = np.array([[1, 2, 3]])
-    expected = grnn_jax.log_prob(model, params, part, conditioning=vector)[0]
-    reset = jnp.zeros((1, 6), bool).at[0, 3].set(True)
-    batch = (jnp.asarray(np.tile(part, 2)), jnp.ones((1, 6), bool), reset)
-    nats, _ = event_log_probs(
-        model, params, model.initial_state(params, 1, vector), batch, conditioning=vector
-    )
+    expected = score(model, params, part, conditioning=vector)[0]
+    reset = np.arange(6)[None] == 3
+    batch = (np.tile(part, 2), np.ones((1, 6), bool), reset)
+    carry = model.initial_state(params, 1, vector)
+    run = jax.jit(event_log_probs, static_argnums=0)
+    nats, _ = run(model, params, carry, batch, conditioning=vector)
     np.testing.assert_allclose(nats[0, :3].sum(), expected, rtol=1e-5)
     np.testing.assert_allclose(nats[0, 3:].sum(), expected, rtol=1e-5)
 
