@@ -333,3 +333,19 @@ def test_blocks_of_long_sequences_are_smaller():
     (width,) = [spec.shape[0] * np.dtype(spec.dtype).itemsize for spec in events]
     assert [batches(distributions.bernoulli(88), length) for length in (1, 10**6)] == [8, 1]
     assert batches(distributions.bernoulli(88), 2**16 // width) == 4
+
+
+def test_a_long_text_is_not_held(monkeypatch, tmp_path):
+    codec = build_codec("chars", ["ab"])
+    model = make_model(cells.gru(4), distributions.categorical(2))
+    run = Run(model, jax.jit(model.init)(jax.random.key(0)), codec, Config(), 0)
+    looked = []
+    monkeypatch.setattr(text_samples, "MOST_CHECKED", 64)
+    monkeypatch.setattr(text_samples._Losses, "count", lambda self, *each: looked.append(each))
+    for length in (64, 65):
+        with open(tmp_path / "a.txt", "w", newline="") as file:
+            form = text_form(codec, "a.txt")
+            text_samples.write_samples(run, file, length=length, form=form)
+        text = (tmp_path / "a.txt").read_text()
+        assert len(text) == length
+        assert len(looked) == 1 and text.startswith(looked[0][1])

@@ -17,6 +17,8 @@ from grnn_jax.errors import InputError
 from grnn_jax.workdir import Run
 
 CHUNK_LENGTH = 32
+MOST_CHECKED = 1 << 20
+"""Most events of a single sample that is looked at once more when it is written."""
 
 
 def write_samples(
@@ -47,7 +49,8 @@ def write_samples(
         log_probs: write one JSON object a sample instead: text, and nats and num_events of the
             events drawn, the prefix excluded, under the model at temperature 1, not truncated.
         count_duplicates: tell how many of several samples are different, in the log.
-        form: of the file: the log tells whether a single sample is not read back from it.
+        form: of the file: the log tells whether a single sample is not read back from it, if it has
+            no more than `MOST_CHECKED` events.
         **options: of `sampling.sample`: temperature, top_k, …, stop.
     """
     start = encode_prefix(run, prefix)
@@ -105,6 +108,9 @@ def _write_one(
         file.flush()
         if form is not None:
             tokens.append(drawn)
+            if (len(tokens) - 1) * CHUNK_LENGTH > MOST_CHECKED:  # It need not fit in memory.
+                form = None
+                tokens.clear()
     write(decoder.flush())
     if codec.end is not None:
         file.write("\r\n" if texts and texts[-1].endswith("\r") else "\n")
