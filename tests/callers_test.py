@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_trees_close, perturb
+from jax.sharding import AxisType
 
 import grnn_jax
 from grnn_jax import cells, distributions, make_model, sampling
@@ -72,27 +73,67 @@ def windows(model):
     """The gradient of a window with a reset, and dropout."""
 
     def loss(params, events, key):
-        mask = jnp.ones((2, 5), bool)
-        batch = events, mask, jnp.zeros_like(mask).at[:, 3].set(True)
-        carry = model.initial_state(params, 2)
+        shape = jax.tree.leaves(events)[0].shape[:2]
+        mask = np.ones(shape, bool)
+        carry = model.initial_state(params, shape[0])
+        batch = events, mask, mask & (np.arange(shape[1]) == 3)
         return grnn_jax.event_log_probs(model, params, carry, batch, key=key)[0].sum()
 
     return jax.grad(loss)
 
 
+def trace_ranks(run, *arguments):
+    """JAX refuses to promote ranks."""
+    with jax.numpy_rank_promotion("raise"):
+        return jax.eval_shape(run, *arguments)
+
+
+def trace_explicit(run, params, events, key):
+    """Rows and units are split over a mesh whose axes are explicit."""
+    mesh = jax.sharding.AbstractMesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+
+    def split(spec, *axes):
+        sharding = jax.NamedSharding(mesh, jax.P(*axes))
+        return jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=sharding)
+
+    def by_units(spec):
+        last = None if spec.shape[-1] % 2 else "model"
+        return split(spec, *[None] * (len(spec.shape) - 1), last)
+
+    events = jax.tree.map(lambda spec: split(spec, "data"), events)
+    return jax.eval_shape(run, jax.tree.map(by_units, params), events, key)
+
+
+def trace_shard_map(run, *arguments):
+    """Every device has its own rows, and what varies over devices is checked."""
+    mesh = jax.sharding.AbstractMesh((2,), ("data",))
+    specs = jax.P(), jax.P("data"), jax.P()
+
+    def summed(*arguments):
+        return jax.tree.map(lambda leaf: jax.lax.pmean(leaf, "data"), run(*arguments))
+
+    return jax.eval_shape(
+        jax.shard_map(summed, mesh=mesh, in_specs=specs, out_specs=jax.P()), *arguments
+    )
+
+
+CONDITIONS = [trace_ranks, trace_explicit, trace_shard_map]
+
+
 @pytest.mark.parametrize("name", CELLS)
-def test_no_cell_promotes_ranks(name):
+@pytest.mark.parametrize("trace", CONDITIONS)
+def test_every_cell_and_engine(name, trace):
     cell = CELLS[name]()
     for engine in engines(cell):
-        model = make_model(
-            cell, D.bernoulli(8) if cell.sitewise else D.categorical(5), engine=engine
-        )
-        with jax.numpy_rank_promotion("raise"):
-            jax.eval_shape(windows(model), *shapes_of(model))
+        family = D.bernoulli(8) if cell.sitewise else D.categorical(5)
+        model = make_model(cell, family, engine=engine)
+        found = trace(windows(model), *shapes_of(model, 4))
+        assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, shapes_of(model)[0])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_no_family_promotes_ranks(name):
+@pytest.mark.parametrize("trace", CONDITIONS)
+def test_every_family(name, trace):
     family = FAMILIES[name]()
     cell = cells.sitewise_lstm(8, num_sites=4) if family.num_sites else cells.lstm(8)
     model = make_model(cell, family)
@@ -100,12 +141,12 @@ def test_no_family_promotes_ranks(name):
     settings = {name: value for name, value in settings.items() if name in family.options}
 
     def sample(params, events, key):
-        del events
-        return sampling.sample(model, params, key, 2, 3, **settings)
+        drawn = sampling.sample(model, params, key, 2, 3, **settings)
+        first = sum(leaf.astype(jnp.float32).sum() for leaf in jax.tree.leaves(events))
+        return drawn.log_probs + 0 * first
 
-    with jax.numpy_rank_promotion("raise"):
-        jax.eval_shape(windows(model), *shapes_of(model))
-        jax.eval_shape(sample, *shapes_of(model))
+    trace(windows(model), *shapes_of(model, 4))
+    trace(sample, *shapes_of(model, 4))
 
 
 SETTINGS = {

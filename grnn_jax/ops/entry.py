@@ -24,7 +24,7 @@ def entry(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a pure function one that any JAX code can call.
 
-    The first of its arguments that are arrays are parameters, and reach it in float32 or wider: of
+    The first of its arguments that are arrays, as a rule parameters, reach it in float32 or wider:
     bfloat16 is only how they are kept. Products are in the compute dtype of their layer.
 
     Args:

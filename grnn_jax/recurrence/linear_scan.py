@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Inexact
-from grnn_jax.ops.entry import vary_alike
+from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.ops.ranks import align
 from grnn_jax.recurrence.devices import is_first_device, scan_over_devices, shift
 
@@ -74,7 +74,8 @@ def linear_scan(
             f"{decay.shape}, {update.shape} and {initial.shape}"
         )
     plan = _Plan(method, chunk_size, False, reverse, axis_name)
-    return _checked_scan(plan, decay, update, initial)
+    states: Array = _checked_scan(plan, decay, update, initial)
+    return states
 
 
 def block_linear_scan(
@@ -124,7 +125,8 @@ def block_linear_scan(
             f"{matrices.shape}, {update.shape} and {initial.shape}"
         )
     plan = _Plan(method, chunk_size, True, reverse, axis_name)
-    return _checked_scan(plan, matrices, update, initial)
+    states: Array = _checked_scan(plan, matrices, update, initial)
+    return states
 
 
 def linear_scan_gradient(
@@ -192,13 +194,14 @@ def _plan(plan: _Plan, length: int) -> _Plan:
     return plan._replace(chunk_size=max(1, min(CHUNK_LIMIT, round(length**0.5))))
 
 
+@entry(num_static=1, rows=(1,), inline=True)
 def _checked_scan(plan: _Plan, decay: Array, update: Array, initial: Array) -> Array:
     plan = _plan(plan, decay.shape[0])
     # Products of hundreds of decays lose all digits of a bfloat16.
     dtype = jnp.promote_types(jnp.result_type(decay, update, initial), jnp.float32)
     if decay.shape[0] == 0:
         return jnp.zeros(update.shape, dtype)
-    return _scan(plan, *vary_alike(tuple(x.astype(dtype) for x in (decay, update, initial))))
+    return _scan(plan, *(x.astype(dtype) for x in (decay, update, initial)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
