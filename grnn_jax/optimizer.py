@@ -46,7 +46,7 @@ def make_schedule(config: Config) -> optax.Schedule:
 
     def schedule(step: Int[Array, ""] | int) -> Float[Array, ""]:
         step = jnp.asarray(step)
-        rising = peak * (step + 1) / (warmup + 1)
+        rising = peak * (step + 1) / float(warmup + 1)  # One more than 32 bits may hold.
         after = main(jnp.maximum(step - warmup, 0))
         return jnp.where(step < warmup, rising, after).astype(jnp.float32)
 

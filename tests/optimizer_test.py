@@ -125,6 +125,16 @@ def test_schedules():
     assert values(31, schedule="cosine", num_steps=20)[-1] == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("name", ["constant", "cosine", "step"])
+def test_schedules_of_as_many_steps_as_can_be_counted(name):
+    last = 2**31 - 1
+    schedule = make_schedule(
+        Config(schedule=name, warmup_steps=last, num_steps=last, decay_every=last)
+    )
+    rates = [float(jax.jit(schedule)(jnp.int32(step))) for step in (0, last // 2, last)]
+    assert 0 < rates[0] < rates[1] <= rates[2] == pytest.approx(3e-3)
+
+
 def test_schedule_counts_training_steps_under_accumulation():
     config = Config(
         optimizer="sgd", momentum=0.0, clip_norm=0.0, learning_rate=1.0, schedule="step",
