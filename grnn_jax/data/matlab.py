@@ -66,7 +66,7 @@ def load_mat(
         InputError: the file is not a MATLAB file, lacks one of the names, or expands to more.
     """
     try:
-        found = _variables(pathlib.Path(path).read_bytes(), path, names, max_gib)
+        found = parse_mat(pathlib.Path(path).read_bytes(), path, names, max_gib)
     except InputError:
         raise
     except OSError as error:
@@ -81,9 +81,23 @@ def load_mat(
     return {name: found[name] for name in names}
 
 
-def _variables(
-    data: bytes, path: str, names: tuple[str, ...], max_gib: float
+def parse_mat(
+    data: bytes, path: str, names: tuple[str, ...], max_gib: float = MAX_FILE_GIB
 ) -> dict[str, np.ndarray]:
+    """Reads what stands in a MATLAB file.
+
+    Args:
+        data: all of its bytes.
+        path: the file, for messages.
+        names: of the variables.
+        max_gib: the GiB that it may expand to.
+
+    Returns:
+        The variables by name, see `load_mat`; some may be missing.
+
+    Raises:
+        ValueError: it is damaged, or none; or zlib.error or struct.error.
+    """
     order = {b"IM": "<", b"MI": ">"}.get(data[126:_HEADER_BYTES])
     if data.startswith(b"\x89HDF") or data[512:516] == b"\x89HDF":
         raise ValueError("it is of version 7.3; save it with -v7")

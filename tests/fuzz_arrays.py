@@ -1,30 +1,35 @@
-"""Coverage-guided fuzzing of the reader of object arrays, by atheris.
+"""Coverage-guided fuzzing of the readers of .npy, object arrays and .mat, by atheris.
 
 What it looks for: anything but an array or a ValueError, an array that cannot be read to its last
 byte, an input that takes more than ten seconds or 2 GiB. Arguments are those of libFuzzer:
 
     pip install -e '.[fuzzing]'
-    python tests/fuzz_object_arrays.py -max_total_time=3600 runs/fuzz/
+    python tests/fuzz_arrays.py -max_total_time=3600 runs/fuzz/
 """
 
 import contextlib
 import io
 import pathlib
 import pickle
+import struct
 import sys
+import zlib
 
 import atheris
 import numpy as np
+import scipy.io
 
-with atheris.instrument_imports(include=["grnn_jax.data.object_arrays", "grnn_jax.data.arrays"]):
+READERS = ["grnn_jax.data.object_arrays", "grnn_jax.data.arrays", "grnn_jax.data.matlab"]
+with atheris.instrument_imports(include=READERS):
     from grnn_jax.data.arrays import parse_npy
+    from grnn_jax.data.matlab import parse_mat
     from grnn_jax.data.object_arrays import NoNumbers, parse_object_array
 
 MAX_GIB = 0.01
 
 
 def seeds() -> list[bytes]:
-    """Pickles and .npy files of object arrays of many kinds."""
+    """Pickles and .npy files of object arrays of many kinds, and .mat files."""
     a = np.empty((2, 3), object)
     a[0, 0] = np.zeros((2, 3), ">f4", order="F")
     a[0, 1], a[0, 2] = a[0, 0], np.arange(6).reshape(1, 2, 3).transpose(2, 0, 1)
@@ -44,6 +49,11 @@ def seeds() -> list[bytes]:
         file = io.BytesIO()
         np.save(file, other)
         found.append(file.getvalue())
+    for compressed in (False, True):
+        file = io.BytesIO()
+        variables = {"x": ragged, "y": np.eye(3, dtype="u1"), "z": "text"}
+        scipy.io.savemat(file, variables, do_compression=compressed)
+        found.append(file.getvalue())
     return found
 
 
@@ -60,9 +70,12 @@ def touch(array: np.ndarray) -> None:
 
 
 def test_one_input(data: bytes) -> None:
-    """Reads some bytes as a pickle, or as a .npy where they begin like one."""
-    with contextlib.suppress(ValueError):
-        if data.startswith(b"\x93NUMPY"):
+    """Reads some bytes as a pickle, or as another file where they begin like one."""
+    with contextlib.suppress(ValueError, zlib.error, struct.error):
+        if data.startswith(b"MATLAB"):
+            for array in parse_mat(data, "fuzz", ("x", "y"), MAX_GIB).values():
+                touch(array)
+        elif data.startswith(b"\x93NUMPY"):
             touch(parse_npy(data, "fuzz", MAX_GIB))
         else:
             touch(parse_object_array(data, "fuzz", MAX_GIB))
