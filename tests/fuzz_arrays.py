@@ -19,11 +19,14 @@ import atheris
 import numpy as np
 import scipy.io
 
-READERS = ["grnn_jax.data.object_arrays", "grnn_jax.data.arrays", "grnn_jax.data.matlab"]
+READERS = [
+    f"grnn_jax.data.{name}" for name in ("object_arrays", "pickled_values", "arrays", "matlab")
+]
 with atheris.instrument_imports(include=READERS):
     from grnn_jax.data.arrays import parse_npy
     from grnn_jax.data.matlab import parse_mat
-    from grnn_jax.data.object_arrays import NoNumbers, parse_object_array
+    from grnn_jax.data.object_arrays import parse_object_array
+    from grnn_jax.data.pickled_values import NoNumbers
 
 MAX_GIB = 0.01
 

@@ -11,7 +11,7 @@ from grnn_jax.config import SPLITS
 from grnn_jax.data.arrays import load_npz
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.declared import MAX_FILE_GIB
-from grnn_jax.data.object_arrays import NoNumbers
+from grnn_jax.data.pickled_values import NoNumbers
 from grnn_jax.data.sequences import Sequences
 from grnn_jax.errors import InputError
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from grnn_jax.data.declared import MAX_FILE_GIB, array_of_bytes, check_expanded
-from grnn_jax.data.object_arrays import NotAnArrayError, parse_object_array
+from grnn_jax.data.object_arrays import parse_object_array
+from grnn_jax.data.pickled_values import NotAnArrayError
 from grnn_jax.errors import InputError
 
 _MOST_HEADER_BYTES = 1 << 16

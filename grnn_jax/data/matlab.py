@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from grnn_jax.data.declared import GIB, MAX_FILE_GIB, array_of_bytes, check_expanded, check_shape
-from grnn_jax.data.object_arrays import NoNumbers
+from grnn_jax.data.pickled_values import NoNumbers
 from grnn_jax.errors import InputError
 
 _HEADER_BYTES = 128

@@ -6,121 +6,36 @@ array is made by this file, from bytes that were counted, and no instruction set
 object of a library.
 """
 
-import enum
-import re
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from grnn_jax.data.declared import GIB, array_of_bytes, check_expanded, check_shape
+from grnn_jax.data.declared import GIB, check_expanded, check_shape
+from grnn_jax.data.pickled_values import (
+    MAX_NAME,
+    NAMES,
+    Items,
+    Keys,
+    Name,
+    NoNumbers,
+    NotAnArrayError,
+    Unbuilt,
+    dtype_code,
+    from_buffer,
+    make_array,
+    make_dtype,
+    sizes_of,
+    what_is,
+)
 
 _BYTES_OF_OBJECT = 100
 """So many bytes, or about, does an object of a pickle take in memory."""
 
 _BYTES_OF_NUMBER = 16
-_MAX_NAME = 256
 _MAX_INTEGER_BYTES = 9
 """Those of a number of 64 bits, with its sign."""
-
-_MAX_AXES = 32
-"""Most axes of an array, and lists within lists, in all versions of NumPy."""
-
-_DTYPE = re.compile(r"b1|[iu][1248]|f[248]|f16|c(8|16|32)|[SU]\d{1,6}|O8?")
-
-
-class NotAnArrayError(ValueError):
-    """A pickle holds something else than what NumPy writes for an array of numeric arrays."""
-
-
-class NoNumbers(NamedTuple):
-    """Stands in an object array for an element that is no array of numbers.
-
-    Attributes:
-        what: a word for it.
-    """
-
-    what: str
-
-
-class _Name(enum.Enum):
-    """What a pickle may name; nothing is imported for it."""
-
-    RECONSTRUCT = enum.auto()
-    SCALAR = enum.auto()
-    FROM_BUFFER = enum.auto()
-    NDARRAY = enum.auto()
-    DTYPE = enum.auto()
-    ENCODE = enum.auto()
-    BYTES = enum.auto()
-
-
-_NAMES = {
-    **{f"numpy.{core}.multiarray _reconstruct": _Name.RECONSTRUCT for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray scalar": _Name.SCALAR for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric _frombuffer": _Name.FROM_BUFFER for core in ("core", "_core")},
-    "numpy ndarray": _Name.NDARRAY,
-    "numpy dtype": _Name.DTYPE,
-    "_codecs encode": _Name.ENCODE,
-    **{f"{builtins} bytes": _Name.BYTES for builtins in ("__builtin__", "builtins")},
-}
-
-
-class _Items(list):
-    """A list or tuple of a pickle.
-
-    Attributes:
-        size: numbers in it, those of lists and arrays in it among them.
-        depth: how many lists lie within each other.
-        is_numbers: whether it holds nothing else.
-        is_whole: whether it stands in another one, and so cannot grow: no list holds itself.
-        array: what it is as an element of an array, once that is known.
-    """
-
-    def __init__(self, items: list[Any], is_whole: bool):
-        super().__init__()
-        self.size, self.depth, self.is_numbers, self.is_whole = 0, 1, True, False
-        self.array: Any = None
-        self.add(items)
-        self.is_whole = is_whole
-
-    def add(self, items: list[Any]) -> None:
-        """Appends items."""
-        if self.is_whole or any(item is self for item in items):
-            raise NotAnArrayError("a list that holds itself")
-        for item in items:
-            if isinstance(item, _Items):
-                item.is_whole = True
-                self.size += item.size
-                self.depth = max(self.depth, item.depth + 1)
-                self.is_numbers &= item.is_numbers
-            elif isinstance(item, np.ndarray):
-                self.size += item.size
-                self.is_numbers &= item.dtype.kind in "biufc"
-            else:
-                self.size += 1
-                self.is_numbers &= isinstance(item, int | float | np.number | np.bool_)
-        if self.depth > _MAX_AXES:
-            raise NotAnArrayError(f"lists within lists, more than {_MAX_AXES} of them")
-        self.extend(items)
-
-
-class _Keys(list):
-    """The keys of a dict, as they are shown; its values are not kept."""
-
-
-class _Unbuilt:
-    """An array or type that was named, and is made when its contents come.
-
-    Attributes:
-        code: of a type; None for an array.
-        built: the array or type, once it is made.
-    """
-
-    def __init__(self, code: str | None = None):
-        self.code = code
-        self.built: Any = None
 
 
 def parse_object_array(data: bytes | memoryview, path: str, max_gib: float) -> np.ndarray:
@@ -148,7 +63,7 @@ def parse_object_array(data: bytes | memoryview, path: str, max_gib: float) -> n
     """
     array = _Parser(memoryview(data), path, max_gib).run()
     if not isinstance(array, np.ndarray) or array.dtype != object:
-        raise NotAnArrayError(f"{_what(array)} in place of an object array")
+        raise NotAnArrayError(f"{what_is(array)} in place of an object array")
     return array
 
 
@@ -261,20 +176,20 @@ class _Parser:
         if index not in self._memo:
             raise ValueError(f"its pickle takes object {index}, which it has not kept")
         value = self._memo[index]
-        if isinstance(value, _Unbuilt):
+        if isinstance(value, Unbuilt):
             if value.built is None:
                 raise NotAnArrayError("an array that holds itself")
             value = value.built
         self.push(value)
 
     def make_tuple(self, count: int) -> None:
-        self.push(_Items([self._pop() for _ in range(count)][::-1], is_whole=True))
+        self.push(Items([self._pop() for _ in range(count)][::-1], is_whole=True))
 
     def make_marked_tuple(self) -> None:
-        self.push(_Items(self._pop_marked(), is_whole=True))
+        self.push(Items(self._pop_marked(), is_whole=True))
 
     def make_list(self) -> None:
-        self.push(_Items([], is_whole=False))
+        self.push(Items([], is_whole=False))
 
     def append(self) -> None:
         self._append([self._pop()])
@@ -284,13 +199,13 @@ class _Parser:
 
     def _append(self, items: list[Any]) -> None:
         target = self._pop()
-        if not isinstance(target, _Items):
+        if not isinstance(target, Items):
             raise ValueError("its pickle appends to what is no list")
         target.add(items)
         self.push(target)
 
     def make_dict(self) -> None:
-        self.push(_Keys())
+        self.push(Keys())
 
     def set_item(self) -> None:
         self._set_items([self._pop(), self._pop()][::-1])
@@ -300,14 +215,14 @@ class _Parser:
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._pop()
-        if not isinstance(target, _Keys) or len(items) % 2:
+        if not isinstance(target, Keys) or len(items) % 2:
             raise ValueError("its pickle sets keys of what is no dict")
         shown = (key[:40] if isinstance(key, str) else key for key in items[::2])
         target += [repr(key) if isinstance(key, str | int) else "…" for key in shown]
         self.push(target)
 
     def name(self) -> None:
-        rest = bytes(self._data[self._position : self._position + 2 * _MAX_NAME])
+        rest = bytes(self._data[self._position : self._position + 2 * MAX_NAME])
         lines = rest.split(b"\n", 2)
         if len(lines) < 3:
             raise ValueError("its pickle has a name without an end")
@@ -318,10 +233,10 @@ class _Parser:
         name, module = self._pop(), self._pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise ValueError("its pickle has a name that is no text")
-        self._push_name(module[:_MAX_NAME], name[:_MAX_NAME])
+        self._push_name(module[:MAX_NAME], name[:MAX_NAME])
 
     def _push_name(self, module: str, name: str) -> None:
-        found = _NAMES.get(f"{module} {name}")
+        found = NAMES.get(f"{module} {name}")
         if found is None:
             raise NotAnArrayError(f"it wants {f'{module}.{name}'!r:.200}, which is not an array")
         self.push(found)
@@ -329,49 +244,49 @@ class _Parser:
     def call(self) -> None:
         arguments, name = self._pop(), self._pop()
         match name, arguments:
-            case _Name.RECONSTRUCT, [_Name.NDARRAY, [0], memoryview()]:
-                self.push(_Unbuilt())
-            case _Name.DTYPE, [str() | memoryview() as code, 0, 1]:
-                self.push(_Unbuilt(_code(code)))
-            case _Name.ENCODE, [str() as text, "latin1"]:
+            case Name.RECONSTRUCT, [Name.NDARRAY, [0], memoryview()]:
+                self.push(Unbuilt())
+            case Name.DTYPE, [str() | memoryview() as code, 0, 1]:
+                self.push(Unbuilt(dtype_code(code)))
+            case Name.ENCODE, [str() as text, "latin1"]:
                 self._take(len(text))
                 self.push(memoryview(text.encode("latin1")))
-            case _Name.BYTES, []:
+            case Name.BYTES, []:
                 self.push(memoryview(b""))
-            case _Name.SCALAR, [np.dtype() as dtype, memoryview() as data]:
+            case Name.SCALAR, [np.dtype() as dtype, memoryview() as data]:
                 self._take(len(data))
-                self.push(_array(data, dtype, (), "C")[()])
+                self.push(make_array(data, dtype, (), "C")[()])
             case (
-                _Name.FROM_BUFFER,
+                Name.FROM_BUFFER,
                 [
                     memoryview() as data,
                     np.dtype() as dtype,
-                    _Items() as shape,
+                    Items() as shape,
                     str() as order,
                     *more,
                 ],
             ):
-                self.push(_from_buffer(data, dtype, _sizes(shape), order, more))
+                self.push(from_buffer(data, dtype, sizes_of(shape), order, more))
             case _:
-                raise NotAnArrayError(f"{_what(name)} called with what NumPy never gives")
+                raise NotAnArrayError(f"{what_is(name)} called with what NumPy never gives")
 
     def build(self) -> None:
         state, target = self._pop(), self._pop()
-        if not isinstance(target, _Unbuilt):
-            raise NotAnArrayError(f"the state of {_what(target)}")
+        if not isinstance(target, Unbuilt):
+            raise NotAnArrayError(f"the state of {what_is(target)}")
         match target.code, state:
             case str() as code, [3, order, None, None, None, int() as size, int(), int()]:
-                target.built = _dtype(code, order, size)
-            case None, [1, _Items() as shape, np.dtype() as dtype, int() as fortran, data]:
-                if isinstance(data, _Items) and dtype.hasobject:
-                    target.built = self._object_array(data, _sizes(shape))
+                target.built = make_dtype(code, order, size)
+            case None, [1, Items() as shape, np.dtype() as dtype, int() as fortran, data]:
+                if isinstance(data, Items) and dtype.hasobject:
+                    target.built = self._object_array(data, sizes_of(shape))
                 elif isinstance(data, memoryview):
-                    target.built = _array(data, dtype, _sizes(shape), "F" if fortran else "C")
+                    target.built = make_array(data, dtype, sizes_of(shape), "F" if fortran else "C")
         if target.built is None:
             raise NotAnArrayError("an array or a type with a state that NumPy never gives")
         self.push(target.built)
 
-    def _object_array(self, items: _Items, shape: tuple[int, ...]) -> np.ndarray:
+    def _object_array(self, items: Items, shape: tuple[int, ...]) -> np.ndarray:
         """An array of objects, whose list is in the order of its indices."""
         check_shape(shape, 1, len(items))
         self._take(len(items) * _BYTES_OF_OBJECT)
@@ -382,9 +297,9 @@ class _Parser:
 
     def _element(self, item: Any) -> Any:
         """What stands in an object array for an item of its list."""
-        if not isinstance(item, _Items):
+        if not isinstance(item, Items):
             is_usable = isinstance(item, np.ndarray | np.generic | int | float | str)
-            return item if is_usable else NoNumbers(_what(item))
+            return item if is_usable else NoNumbers(what_is(item))
         if not item.is_numbers:
             return NoNumbers("a list of something else than numbers")
         if item.array is None:
@@ -396,78 +311,6 @@ class _Parser:
             is_array = array.dtype.kind in "biufc"
             item.array = array if is_array else NoNumbers("lists of different lengths")
         return item.array
-
-
-def _code(code: str | memoryview) -> str:
-    """The code of a type that is one of numbers, text or objects."""
-    text = _short_text(code)
-    if not _DTYPE.fullmatch(text):
-        raise NotAnArrayError(f"the type {text!r}, which is none of numbers")
-    return text
-
-
-def _short_text(text: Any) -> str:
-    """Text of a few characters; that of Python 2 is bytes."""
-    if isinstance(text, memoryview):
-        text = str(text[:_MAX_NAME], "latin1")
-    if not isinstance(text, str):
-        raise NotAnArrayError(f"{_what(text)} in place of text")
-    return text[:_MAX_NAME]
-
-
-def _dtype(code: str, order: Any, size: int) -> np.dtype:
-    """The type of a code and an order of bytes."""
-    order = _short_text(order)
-    if order not in ("<", ">", "|", "="):
-        raise NotAnArrayError(f"the byte order {order!r}")
-    try:
-        dtype = np.dtype(order + code)
-    except TypeError as error:  # Long floats differ from machine to machine.
-        raise ValueError(f"its type {code} is not known here") from error
-    if size not in (-1, dtype.itemsize):
-        raise NotAnArrayError(f"the type {code} of {size} bytes")
-    return dtype
-
-
-def _sizes(shape: Any) -> tuple[int, ...]:
-    """The shape of an array."""
-    if (
-        not isinstance(shape, _Items)
-        or any(type(size) is not int for size in shape)
-        or len(shape) > _MAX_AXES
-    ):
-        raise NotAnArrayError("a shape that is none")
-    return tuple(shape)
-
-
-def _array(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """An array of numbers or text that views bytes of the pickle."""
-    if dtype.hasobject:
-        raise NotAnArrayError("bytes in place of objects")
-    return array_of_bytes(data, dtype, shape, order == "F")
-
-
-def _from_buffer(
-    data: memoryview, dtype: np.dtype, shape: tuple[int, ...], order: Any, more: list[Any]
-) -> np.ndarray:
-    """An array as protocol 5 has it; order "K" comes with that of its axes."""
-    if order in ("C", "F") and more in ([], [None]):
-        return _array(data, dtype, shape, order)
-    if order != "K" or len(more) != 1 or not isinstance(more[0], _Items):
-        raise NotAnArrayError(f"the order {order!r:.20} of an array")
-    axes = _sizes(more[0])
-    if sorted(axes) != list(range(len(shape))):
-        raise NotAnArrayError("an order of axes that is none")
-    return _array(data, dtype, shape, "C").transpose(axes)
-
-
-def _what(value: Any) -> str:
-    """A word for an object of a pickle."""
-    if isinstance(value, _Keys):
-        keys = ", ".join(value[:20]) + (", …" if len(value) > 20 else "")
-        return f"a dict with the keys {keys}; save its arrays by savez"
-    names = {memoryview: "bytes", _Items: "a list", _Unbuilt: "an array without contents"}
-    return names.get(type(value), str(value) if isinstance(value, _Name) else type(value).__name__)
 
 
 _STOP = ord(".")

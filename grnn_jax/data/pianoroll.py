@@ -15,7 +15,7 @@ from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.matlab import load_mat
 from grnn_jax.data.midi import NoteCounts, read_midi_pieces
-from grnn_jax.data.object_arrays import NoNumbers
+from grnn_jax.data.pickled_values import NoNumbers
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
 

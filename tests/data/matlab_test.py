@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as st_np
 
 from grnn_jax.data.formats import load_splits
 from grnn_jax.data.matlab import load_mat
-from grnn_jax.data.object_arrays import NoNumbers
+from grnn_jax.data.pickled_values import NoNumbers
 from grnn_jax.errors import InputError
 
 DTYPES = [np.dtype(code) for code in ("f8", "f4", "u1", "i1", "i2", "u2", "i4", "u4", "i8", "?")]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
 from grnn_jax.data.arrays import load_npz
-from grnn_jax.data.object_arrays import NoNumbers, NotAnArrayError, parse_object_array
+from grnn_jax.data.object_arrays import parse_object_array
+from grnn_jax.data.pickled_values import NoNumbers, NotAnArrayError
 from grnn_jax.errors import InputError
 
 NUMBERS = st_np.scalar_dtypes().filter(lambda dtype: dtype.kind in "biufc") | st.sampled_from(
