@@ -96,7 +96,8 @@ def gradient_rms(
     Returns:
         R, the structure of the parameters.
     """
-    windows = eval_windows(corpus, STATISTICS_STREAMS, segment_length, context=0)
+    length = min(segment_length, corpus.num_events)  # The rest would be padding.
+    windows = eval_windows(corpus, STATISTICS_STREAMS, length, context=0)
 
     @jax.jit
     def add(
@@ -143,7 +144,7 @@ def dynamic_nats(
     Returns:
         The sum of the nats, and the number of events.
     """
-    windows = eval_windows(corpus, 1, settings.segment_length)
+    windows = eval_windows(corpus, 1, min(settings.segment_length, corpus.num_events))
     dynamic_step = jax.jit(make_dynamic_step(model, settings), donate_argnums=(2, 3))
 
     def step(state: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Any]]:

@@ -151,3 +151,13 @@ def test_no_event_is_scored_with_parameters_that_have_seen_it():
         after = package_nats(CORPUS._replace(events=events), settings, None)
         np.testing.assert_array_equal(after[:position], before[:position])
         assert (after[position:20] != before[position:20]).all()
+
+
+def test_a_segment_longer_than_the_data_is_not_padded():
+    rms = [gradient_rms(MODEL, PARAMS, CORPUS, length, 16) for length in (24, 2**40)]
+    jax.tree.map(np.testing.assert_array_equal, *rms)
+    found = [
+        dynamic_nats(MODEL, PARAMS, CORPUS, DynamicSettings(segment_length=length), rms=rms[0])
+        for length in (24, 2**40)
+    ]
+    assert found[0] == found[1] and found[0][1] == 24
