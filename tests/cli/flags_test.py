@@ -8,7 +8,10 @@ import pytest
 from absl import flags as absl_flags
 
 from grnn_jax.cli import command, flag_files, flags
+from grnn_jax.config import FIELDS, Config
 from grnn_jax.errors import InputError
+from grnn_jax.workdir import choices
+from grnn_jax.workdir.flag_file import to_flags
 
 COMMANDS = ("datasets", "diagnose", "evaluate", "plots", "sample", "score", "train")
 ODD = {"int": ("2147483648", "-1", "0", "9223372036854775808"), "float": ("nan", "inf", "-inf")}
@@ -115,3 +118,30 @@ def test_many_groups_inside_each_other_are_refused():
     for depth in (MAX_DEPTH + 1, 3000):
         with pytest.raises(ValueError, match="groups inside each other"):
             compile_regex("(" * depth + "a" + ")" * depth, "ab")
+
+
+def other(field):
+    """A value of a setting that is not its default."""
+    allowed = choices().get(field.name, field.metadata["choices"])
+    if allowed:
+        return allowed[-1]
+    if isinstance(field.default, bool):
+        return not field.default
+    if isinstance(field.default, str):
+        return "/a b#ä,=-'x\""
+    return field.default + 1 if isinstance(field.default, int) else field.default / 3 + 0.1
+
+
+def test_the_flags_that_a_run_writes_make_its_settings(tmp_path):
+    settings = {name: other(field) for name, field in FIELDS.items()} | {"extend_to": 0}
+    config = Config(**settings)
+    path = tmp_path / "flags.txt"
+    path.write_text(to_flags(config), encoding="utf-8")
+    with defined("train"):
+        assert refusal(f"--flagfile={path}") is None
+        flags.FLAGS.unparse_flags()
+        command._parse(["train", f"--flagfile={path}"])
+        assert flags.config_from_flags() == config
+    lines = to_flags(Config(data="/a\nb", time_unit="x ")).splitlines()
+    assert "# --data cannot be written here" in lines
+    assert "# --time_unit cannot be written here" in lines
