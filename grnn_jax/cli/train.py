@@ -3,7 +3,7 @@
     grnn-train                                      Shakespeare's plays
     grnn-train --workdir=runs/mine --data=mine.txt
     grnn-train --preset=smoke
-    grnn-train --workdir=runs/mine --extend_to=5000   on, beyond the steps that it began with
+    grnn-train --workdir=runs/mine --extend_to=5000     more steps
 
 Everything of the run is kept in --workdir. SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C save and end it,
 with status 128 + the signal's number; the same command goes on from there, and so does --workdir
