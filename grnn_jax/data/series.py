@@ -94,12 +94,23 @@ class SeriesCodec(SequenceCodec):
                 path,
                 ", ".join(map(repr, names)),
             )
-        series = {
-            split: convert_each(
-                read, lambda array, name: _from_array(array, name, names, in_order), bad
-            )
-            for split, read in splits.items()
-        }
+        # A run that was told which channels to take finds them among others.
+        every_channel = options.get("every_channel", False)
+        channels: tuple[str, ...] | None = None
+
+        def convert(array: np.ndarray, name: str) -> Series:
+            nonlocal channels
+            series = _from_array(array, name, names, in_order)
+            if every_channel and array.ndim == 2 and array.shape[1] > len(names):
+                raise InputError(
+                    f"{name}: expected the {len(names)} channels that the run was trained on, "
+                    f"got {array.shape[1]}"
+                )
+            channels = series.channels if channels is None else channels
+            _check_channels(series, channels, name)
+            return series
+
+        series = {split: convert_each(read, convert, bad) for split, read in splits.items()}
         bad.finish("series")
         return series
 
@@ -153,8 +164,12 @@ class SeriesCodec(SequenceCodec):
         return item.values.astype(np.float32)
 
     def read_options(self) -> dict[str, Any]:
-        names = "sequence_column", "whole_table"
-        return {name: getattr(self, name) for name in names} | {"value_columns": self.channels}
+        return {
+            "sequence_column": self.sequence_column,
+            "whole_table": self.whole_table,
+            "value_columns": self.channels,
+            "every_channel": not self.value_columns,
+        }
 
 
 def _check_channels(item: Series, channels: Sequence[str], name: str) -> None:

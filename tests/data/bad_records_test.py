@@ -39,6 +39,18 @@ def write_series(folder):
     return "a.npy", {}
 
 
+def write_wide_series(folder):
+    good = np.arange(6.0).reshape(3, 2)
+    np.save(folder / "a.npy", ragged(good, good[:, :1], np.hstack([good, good]), good + 1))
+    return "a.npy", {}
+
+
+def write_nothing_else(folder):
+    good = np.arange(6.0).reshape(3, 2)
+    np.save(folder / "a.npy", ragged(good, None, "text", good + 1), allow_pickle=True)
+    return "a.npy", {}
+
+
 def write_rolls(folder):
     good = np.eye(5, 88)
     np.savez(folder / "a.npz", r=ragged(good, good[:, :60], -good, good[1:]))
@@ -62,12 +74,14 @@ def write_images(folder):
 WRITERS = {
     "voices": write_voices, "strokes": write_strokes, "series": write_series,
     "pianoroll": write_rolls, "events": write_events, "images": write_images,
+    "series of other widths": write_wide_series, "series of other things": write_nothing_else,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("format", WRITERS)
 def test_two_of_four_sequences_are_bad(tmp_path, format, caplog):
     name, options = WRITERS[format](tmp_path)
+    format = format.split()[0]
     settings = {"data": str(tmp_path / name), "format": format}
     settings |= {"valid_fraction": 0, "test_fraction": 0, "cache_dir": tmp_path / "cache"}
     with pytest.raises(InputError) as error:
