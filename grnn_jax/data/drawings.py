@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from grnn_jax.config import SPLITS
+from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.declared import MAX_FILE_GIB, open_expanded
 from grnn_jax.data.file_kinds import kind_of
 from grnn_jax.data.sequences import Sequences
@@ -22,7 +23,7 @@ _KEY = "drawing"
 
 
 def read_drawings(
-    path: str, argument: str, as_is: bool, max_gib: float = MAX_FILE_GIB
+    path: str, argument: str, as_is: bool, bad: BadRecords, max_gib: float = MAX_FILE_GIB
 ) -> tuple[dict[str, Sequences], Callable[[Any, str], Float[np.ndarray, "T C"]]]:
     """Reads drawings, which are to become rows (Δx, Δy, lifted).
 
@@ -38,6 +39,7 @@ def read_drawings(
         path: the file, gzipped or not.
         argument: the argument that named it, for messages.
         as_is: whether strokes that may be either are lists of points; else they are refused.
+        bad: is told which lines are no JSON, where each is a drawing.
         max_gib: the GiB that the file may expand to.
 
     Returns:
@@ -50,7 +52,7 @@ def read_drawings(
     by_line = kind_of(path) == "jsonl"
     try:
         with open_expanded(path, max_gib, _BYTES_PER_BYTE) as file:
-            values = dict(_lines(file)) if by_line else json.load(file)
+            values = dict(_lines(file, path, bad)) if by_line else json.load(file)
     except InputError:
         raise
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
@@ -75,13 +77,18 @@ def read_drawings(
     return read, lambda drawing, name: _rows(drawing, name, is_coordinates)
 
 
-def _lines(file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
+def _lines(file: Iterable[bytes], path: str, bad: BadRecords) -> Iterator[tuple[int, Any]]:
+    """The numbers and the values of lines, without empty and bad ones."""
     for number, line in enumerate(file, start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from error
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            with bad.record():
+                raise InputError(f"{path}, line {number}: not valid JSON: {error}") from error
+        else:
+            yield number, value
 
 
 def _splits(path: str, argument: str, values: Any) -> Iterator[tuple[str, str, list[Any]]]:

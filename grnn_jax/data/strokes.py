@@ -61,7 +61,7 @@ class StrokesCodec(SequenceCodec):
             checked = {split: convert_each(read, _checked, bad) for split, read in splits.items()}
         else:
             splits, to_rows = read_drawings(
-                path, argument, options.get("as_is", False), gib_limit(options)
+                path, argument, options.get("as_is", False), bad, gib_limit(options)
             )
             checked = {
                 split: convert_each(

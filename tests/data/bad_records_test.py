@@ -33,6 +33,12 @@ def write_strokes(folder):
     return "a.json", {}
 
 
+def write_lines_of_drawings(folder):
+    good = json.dumps({"drawing": [[[0, 3], [4, 4]], [[5], [6]]]})
+    (folder / "a.ndjson").write_text("\n".join([good, "[" * 9999, "", good[:-2], good]))
+    return "a.ndjson", {}
+
+
 def write_series(folder):
     good = np.arange(6.0).reshape(3, 2)
     np.save(folder / "a.npy", ragged(good, good * np.nan, good[:, 0].astype(str), good + 1))
@@ -74,6 +80,7 @@ def write_images(folder):
 WRITERS = {
     "voices": write_voices, "strokes": write_strokes, "series": write_series,
     "pianoroll": write_rolls, "events": write_events, "images": write_images,
+    "strokes by line": write_lines_of_drawings,
     "series of other widths": write_wide_series, "series of other things": write_nothing_else,
 }  # fmt: skip
 
