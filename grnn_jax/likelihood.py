@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.checks import check_carry, check_events, check_shapes
 from grnn_jax.distributions.acceptance import accept, fill
 from grnn_jax.model import Carry, Model, check_params, make_encoder
-from grnn_jax.ops.checks import check_array, check_key, check_tree
+from grnn_jax.ops.checks import check_array, check_key
 from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.recurrence.base import RunOptions, Window
@@ -291,7 +292,9 @@ def log_prob(
     check_params(model.init, params)
     if mask is None:
         mask = np.ones(shape, bool)
-    check_array("mask", mask, shape)
+    check_array("mask", mask)
+    if mask.shape != shape:
+        raise ValueError(f"mask must have the shape {shape} of events, got {mask.shape}")
     check_events(model, events, mask)
     if not isinstance(mask, jax.core.Tracer) and (np.diff(np.asarray(mask, int), axis=1) > 0).any():
         raise ValueError("mask must be True for the first events of each row and False after them")
@@ -354,87 +357,3 @@ def per_event(nats: float, num_events: int) -> dict[str, float]:
         "bits_per_event": bits(mean),
         "perplexity": perplexity(mean),
     }
-
-
-def check_shapes(model: Model, events: PyTree, name: str = "events") -> tuple[int, int]:
-    """Names events that have not the structure or the shapes of the family's.
-
-    Args:
-        model: the model.
-        events: what came.
-        name: of the argument.
-
-    Returns:
-        B and T.
-
-    Raises:
-        ValueError: for a list, or arrays that are not [B, T, ...].
-    """
-    specs = jax.tree_util.tree_leaves_with_path(model.distribution.event)
-    structure: Any = jax.tree.structure(model.distribution.event)
-    try:
-        leaves = structure.flatten_up_to(events)
-    except (ValueError, TypeError) as error:
-        fields = [f"{name}{jax.tree_util.keystr(path)}" for path, _ in specs]
-        raise ValueError(f"{name} must have {', '.join(fields)} and no more") from error
-    shape: tuple[int, ...] | None = None
-    for (path, spec), leaf in zip(specs, leaves, strict=True):
-        label = f"{name}{jax.tree_util.keystr(path)}"
-        check_array(label, leaf)
-        if len(leaf.shape) < 2:
-            raise ValueError(f"{label} must have axes [B, T, ...], got shape {tuple(leaf.shape)}")
-        if tuple(leaf.shape[2:]) != spec.shape:
-            axes = ", ".join(["B", "T", *map(str, spec.shape)])
-            raise ValueError(f"{label} must have axes [{axes}], got shape {tuple(leaf.shape)}")
-        shape = shape or tuple(leaf.shape[:2])
-        check_array(label, leaf, shape + spec.shape)
-    assert shape is not None
-    batch_size, length = shape
-    return batch_size, length
-
-
-def check_carry(
-    model: Model, params: Params, carry: Carry, batch_size: int, name: str = "carry"
-) -> None:
-    """Names a carry of another model or batch."""
-    state = jax.eval_shape(
-        lambda params: model.cell.initial_state(params["cell"], batch_size), params
-    )
-    event = jax.tree.map(
-        lambda spec: jax.ShapeDtypeStruct((batch_size, *spec.shape), spec.dtype),
-        model.distribution.event,
-    )
-    started = jax.ShapeDtypeStruct((batch_size,), bool)
-    expected = Carry(state, event, started)  # type: ignore[arg-type]
-    check_tree(name, carry, expected, f"a carry of this model for a batch of {batch_size}")
-
-
-def check_events(
-    model: Model, events: PyTree, mask: AnyArray | None = None, name: str = "events"
-) -> None:
-    """Names the first value that is no event of the family; inside jit values are unknown: passes.
-
-    Args:
-        model: the model.
-        events: [..., ...], of any dtype.
-        mask: bool [...], False where anything may stand.
-        name: of the argument.
-
-    Raises:
-        ValueError: for such a value.
-    """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((events, mask))):
-        return
-    family = model.distribution
-    values = jax.tree.map(lambda _, leaf: np.asarray(leaf), family.event, events)
-    if family.num_tokens is not None and values.size and values.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be integers, got dtype {values.dtype}")
-    wrong = ~np.asarray(accept(family, values)[1])
-    first = np.argwhere(wrong if mask is None else wrong & np.asarray(mask))[:1]
-    if first.size:
-        place = tuple(first[0].tolist())
-        value = jax.tree.map(lambda leaf: leaf[place].tolist(), values)
-        expected = f"events of {family.name}"
-        if family.num_tokens is not None:
-            expected = f"classes in [0, {family.num_tokens})"
-        raise ValueError(f"{name} must be {expected}, got {value} at {name}{list(place)}")

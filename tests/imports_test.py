@@ -16,6 +16,7 @@ HOUSE = [
     ["cells", "distributions"],
     ["recurrence"],
     ["model"],
+    ["checks"],
     ["likelihood"],
     ["sampling"],
     ["data"],
@@ -36,7 +37,9 @@ HOUSE = [
 ]
 """Top line first. Rooms of one line do not import each other."""
 
-MODEL_ROOMS = {"ops", "cells", "recurrence", "distributions", "model", "likelihood", "sampling"}
+MODEL_ROOMS = {
+    "ops", "cells", "recurrence", "distributions", "model", "checks", "likelihood", "sampling",
+}  # fmt: skip
 PURE = MODEL_ROOMS | {
     "errors", "array_types", "checked_json", "config", "optimizer", "training", "checksum",
     "progress",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
-from grnn_jax.likelihood import check_carry
+from grnn_jax.checks import check_carry
 from grnn_jax.model import Model, check_params
 from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.automaton import Automaton

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.checks import check_events
 from grnn_jax.distributions.acceptance import accept
 from grnn_jax.distributions.truncation import truncate
-from grnn_jax.likelihood import check_events, event_log_probs
+from grnn_jax.likelihood import event_log_probs
 from grnn_jax.model import Carry, Model, check_params
 from grnn_jax.ops.checks import check_key
 from grnn_jax.ops.entry import entry

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Bool
+from grnn_jax.checks import check_events
 from grnn_jax.data import Corpus, TextCodec
 from grnn_jax.data.corpus import Events
 from grnn_jax.distributions.acceptance import accept
 from grnn_jax.errors import InputError
-from grnn_jax.likelihood import check_events
 from grnn_jax.workdir import Run
 
 
