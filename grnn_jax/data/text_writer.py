@@ -99,6 +99,16 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
         yield last
 
 
+def _encode_line(
+    codec: TextCodec, place: tuple[str, int], line: str, unseen: Unseen | None
+) -> Integer[np.ndarray, " T"]:
+    """The tokens of a line; with `unseen`, an `UnseenError` tells all symbols not known."""
+    name, number = place
+    if unseen is not None:
+        unseen.check(codec, line, f"{name}, line {number}")
+    return codec.encode(line, name, line=number)
+
+
 def write_line(
     codec: TextCodec,
     place: tuple[str, int],
@@ -124,13 +134,8 @@ def write_line(
         InputError: a symbol is not known to the codec.
     """
     assert codec.end is not None
-    name, number = place
-
-    def encode() -> Integer[np.ndarray, " T"]:
-        if unseen is not None:
-            unseen.check(codec, line, f"{name}, line {number}")
-        return codec.encode(line, name, line=number)
-
+    # No function of its own: defined for each line it would take as long as the line.
+    encode = functools.partial(_encode_line, codec, place, line, unseen)
     ids = encode() if unseen is None else unseen.take(taken, encode)
     if ids is None:
         return False
