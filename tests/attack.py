@@ -132,7 +132,7 @@ class Attack:
         self._count("flags", self._attempts(command_lines.run, cases, COMMANDS))
 
     def kills(self, count: int) -> None:
-        """Kills commands."""
+        """Kills commands, `KILLS_A_RUN` times each."""
         expected = {}
         for train in (True, False):
             case = {
@@ -143,7 +143,10 @@ class Attack:
         arguments = (self._good, self._folder / "kills", self._cache, expected, self._seed)
         cases = itertools.islice(kills.cases(*arguments), -(-count // KILLS_A_RUN))
         # One at a time: the moments of the kills are parts of the time that a run takes alone.
-        self._count("kills", attempts(kills.outcome, cases, self._folder, workers=1, **COMMANDS))
+        ended = list(attempts(kills.outcome, cases, self._folder, workers=1, **COMMANDS))
+        self._count("kills", ended)
+        done = [attempt.value["cut"] for attempt in ended if attempt.end == "done"]
+        self.ends["kills"]["killed before the end"] = sum(done)
 
 
 def attack(

@@ -124,7 +124,7 @@ def _check_zip(raw: bytes) -> None:
 
 def _decoded(raw: bytes) -> str:
     try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WrongResultError(f"what is no UTF-8 was read: {error}") from error
 
