@@ -106,7 +106,7 @@ def checksums(tree: PyTree) -> dict[str, list[int]]:
 
     Example:
         >>> checksums({"cell": {"kernel": jnp.float32([[0, 2]])}})
-        {'cell/kernel': [3221225472, 3221225472]}
+        {'cell/kernel': [3221225472, 2535340244]}
     """
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): _sums(leaf)

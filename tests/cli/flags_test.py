@@ -19,7 +19,11 @@ ODD = {"int": ("2147483648", "-1", "0", "9223372036854775808"), "float": ("nan",
 
 @contextlib.contextmanager
 def defined(name):
-    """The flags of a command, which no other command sees."""
+    """The flags of a command, which no other command sees, and which sees no others."""
+    modules = flags.FLAGS.find_module_defining_flag
+    others = {each: flags.FLAGS[each] for each in flags.FLAGS if "absl" not in str(modules(each))}
+    for each in others:  # Other tests of this process define some.
+        delattr(flags.FLAGS, each)
     before, sections, ranges = set(flags.FLAGS), dict(flags._sections), dict(flags._ranges)
     flags._sections.clear()
     flags._ranges.clear()
@@ -31,6 +35,8 @@ def defined(name):
     finally:
         for each in own:
             delattr(flags.FLAGS, each)
+        for each, flag in others.items():
+            flags.FLAGS[each] = flag
         flags._sections.clear()
         flags._sections.update(sections)
         flags._ranges.clear()
