@@ -39,7 +39,6 @@ import grnn_jax.cli.train  # noqa: E402, F401
 
 COUNTS = {"files": 1000, "bits": 300, "flags": 200, "kills": 20}
 """The least that is tried of each."""
-KILLS_A_RUN = 5
 FILES = {"seconds": 30, "memory": 2 * GIB}
 COMMANDS = {"seconds": 180, "memory": 24 * GIB}  # XLA reserves addresses that it never fills.
 
@@ -132,18 +131,19 @@ class Attack:
         self._count("flags", self._attempts(command_lines.run, cases, COMMANDS))
 
     def kills(self, count: int) -> None:
-        """Kills commands, `KILLS_A_RUN` times each."""
+        """Kills commands, `kills.KILLS` times each."""
         expected = {}
         for train in (True, False):
             case = {
                 "folder": str(self._good), "copy": str(self._folder / "kills" / f"whole{train}"),
-                "cache": str(self._cache), "train": train, "kills": [], "expected": None,
+                "cache": str(self._cache), "train": train, "moments": [], "expected": None,
             }  # fmt: skip
             expected[train] = self._values(kills.outcome, [case])[0]
         arguments = (self._good, self._folder / "kills", self._cache, expected, self._seed)
-        cases = itertools.islice(kills.cases(*arguments), -(-count // KILLS_A_RUN))
+        cases = itertools.islice(kills.cases(*arguments), -(-count // kills.KILLS))
         # One at a time: the moments of the kills are parts of the time that a run takes alone.
-        ended = list(attempts(kills.outcome, cases, self._folder, workers=1, **COMMANDS))
+        limits = COMMANDS | {"seconds": COMMANDS["seconds"] * kills.KILLS}
+        ended = list(attempts(kills.outcome, cases, self._folder, workers=1, **limits))
         self._count("kills", ended)
         done = [attempt.value["cut"] for attempt in ended if attempt.end == "done"]
         self.ends["kills"]["killed before the end"] = sum(done)

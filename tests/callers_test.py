@@ -106,7 +106,7 @@ def trace_explicit(run, params, events, key):
 
 def trace_shard_map(run, *arguments):
     """Every device has its own rows, and what varies over devices is checked."""
-    mesh = jax.sharding.AbstractMesh((2,), ("data",))
+    mesh = jax.sharding.AbstractMesh((2,), ("data",), axis_types=(AxisType.Auto,))
     specs = jax.P(), jax.P("data"), jax.P()
 
     def summed(*arguments):

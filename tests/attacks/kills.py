@@ -18,6 +18,8 @@ from grnn_jax.monitor import read_metrics
 
 TRAIN = (*RESUME, "--num_steps=40", "--log_every=1", "--checkpoint_every=1")
 SAMPLE = ("sample", "--workdir=run", "--num_samples=20000", "--output=lines.txt")
+KILLS = 5
+"""So often is a command killed before it may end."""
 CLOCKS = ("events_per_second", "seconds_per_step")
 
 
@@ -26,12 +28,12 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         case: "folder" with a run, which is copied to "copy"; "cache"; whether to "train" or to
-          sample; "kills": seconds after which the command is killed, each time anew; "expected":
-          what it leaves otherwise, or None.
+          sample; "moments": seconds after which the command is killed, each time anew, until
+          `KILLS` of them met it on its way; "expected": what it leaves otherwise, or None.
 
     Returns:
         "left": what identifies the result; "seconds" of the last start; "cut": how many kills met
-        a command that was not at its end.
+        the command on its way.
 
     Raises:
         WrongResultError: the result is another one.
@@ -40,7 +42,9 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
     shutil.copytree(case["folder"], folder)
     arguments = (*TRAIN, data(cache)) if case["train"] else SAMPLE
     cut = 0
-    for seconds in case["kills"]:
+    for seconds in case["moments"]:
+        if cut == KILLS:
+            break
         process = os.fork()
         if process == 0:
             try:
@@ -49,13 +53,17 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
                 end_process(0)
         time.sleep(seconds)
         os.kill(process, signal.SIGKILL)
-        cut += os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+        if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL:
+            cut += 1
+        else:  # It was at its end already: from the beginning.
+            shutil.rmtree(folder)
+            shutil.copytree(case["folder"], folder)
     begin = time.monotonic()
     command(folder, cache, *arguments)
     seconds = time.monotonic() - begin
     left = _left_by_training(folder) if case["train"] else _digest(folder / "lines.txt")
     if case["expected"] not in (None, left):
-        raise WrongResultError(f"another result after kills at {case['kills']}")
+        raise WrongResultError(f"another result after kills at {case['moments']}")
     if not case["train"]:
         names = {path.name for path in folder.iterdir()} - {"run", "lines.txt"}
         if names:
@@ -98,8 +106,8 @@ def cases(
         for train in (True, False):
             number += 1
             whole = expected[train]
+            moments = [rng.uniform(0, whole["seconds"]) for _ in range(4 * KILLS)]
             yield {
                 "folder": str(good), "copy": str(folder / f"killed{number}"), "cache": str(cache),
-                "train": train, "kills": [rng.uniform(0, whole["seconds"]) for _ in range(5)],
-                "expected": whole["left"],
+                "train": train, "moments": moments, "expected": whole["left"],
             }  # fmt: skip
