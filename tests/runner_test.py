@@ -279,7 +279,7 @@ def test_a_workdir_that_is_gone_under_way_is_an_error(config, tmp_path, monkeypa
             else:
                 workdir.rename(elsewhere)
             if change == "replaced":
-                workdir.mkdir()
+                workdir.mkdir(exist_ok=True)  # A checkpoint under way may have made it.
 
     monkeypatch.setattr(Monitor, "advance", advance_and_lose)
     with pytest.raises(RunError, match="workdir: .*w was removed, renamed or replaced"):
