@@ -195,7 +195,8 @@ def finite_numbers(
         raise InputError(f"{name}: expected an array [T, {len(columns)}], got {list(array.shape)}")
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
         raise InputError(f"{name}: expected numbers, got {array.dtype}")
-    bad = ~(np.abs(array.astype(np.float64)) <= np.finfo(np.float32).max)
+    with np.errstate(invalid="ignore"):  # NumPy warns of a signalling NaN, which is told below.
+        bad = ~(np.abs(array.astype(np.float64)) <= np.finfo(np.float32).max)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         raise InputError(

@@ -155,6 +155,10 @@ def test_a_series_belongs_to_one_split(tmp_path):
         (np.full((2, 5, 1), 0.1), "channel '0' is 0.1 in all training series; leave it out"),
         (1e9 + values(2, 5, 1).astype(float), "channel '0' varies by .* too little for 32-bit"),
         (np.array([[0.0, 1], [1, np.nan]]), "row 1, channel 1: expected a finite number, got nan"),
+        (
+            np.array([[0, 0x7F800001]], np.uint32).view(np.float32),  # A NaN that signals.
+            "row 0, channel 1: expected a finite number, got nan",
+        ),
         (np.array([[0.0, 1], [np.inf, 2]]), "row 1, channel 0: expected a finite number, got inf"),
         (np.array([["a"]]), "expected numbers, got <U1"),
         (np.zeros((2, 2, 2, 2)), r"s\.npy\[0\]: expected an array \[T, C\], got \[2, 2, 2\]"),
