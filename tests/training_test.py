@@ -156,6 +156,24 @@ def test_dropout_draws_anew_in_every_step_and_not_in_evaluation():
     np.testing.assert_allclose(metrics["nats"], expected["nats"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["recurrent_dropout", "zoneout"])
+def test_each_kind_of_dropout_by_itself_is_drawn_in_training(kind):
+    config = dataclasses.replace(CONFIG, **{kind: 0.5})
+    cell = cells.lstm(config.hidden_size)
+    if kind == "zoneout":
+        cell = cells.zoneout(cell, 0.5)
+    else:
+        cell = cells.stack([cell], recurrent_dropout=0.5)
+    model = grnn_jax.make_model(cell, distributions.categorical(4))
+    optimizer = make_optimizer(config)
+    state = jax.jit(lambda: init_train_state(model, optimizer, config))()
+    train_step = jax.jit(make_train_step(model, optimizer, config))
+    batch = make_batches(1)[0]
+    _, first = train_step(state, batch)
+    _, second = train_step(state.replace(step=state.step + 1), batch)
+    assert float(first["nats"]) != float(second["nats"])
+
+
 @pytest.mark.parametrize("place", ["params", "carry"])
 def test_what_is_not_finite_is_told(place):
     model, optimizer, state = make_parts()
