@@ -79,19 +79,18 @@ def _sums_on_host(block: np.ndarray, starts: Sequence[Any], strides: Sequence[An
     return total
 
 
-def _sums(leaf: Array) -> list[int]:
-    """Both sums over what this process holds of an array, each part once."""
+def _sums(leaf: Array) -> list[AnyArray]:
+    """Both sums over each part that this process holds of an array; each part once."""
     words = _words(leaf)
     strides = [np.uint32(math.prod(words.shape[a + 1 :]) % 2**32) for a in range(words.ndim)]
-    total = np.zeros(2, np.uint32)
+    sums = []
     for shard in words.addressable_shards:
         if shard.replica_id == 0:
             starts = [np.uint32((part.start or 0) % 2**32) for part in shard.index]
             on_host = shard.device.platform == "cpu"  # Nothing to copy, nothing to compile.
             block = np.asarray(shard.data) if on_host else shard.data
-            sums = (_sums_on_host if on_host else _sums_on_device)(block, starts, strides)
-            total = total + np.asarray(sums)
-    return [int(each) for each in total]
+            sums.append((_sums_on_host if on_host else _sums_on_device)(block, starts, strides))
+    return sums
 
 
 def checksums(tree: PyTree) -> dict[str, list[int]]:
@@ -108,9 +107,14 @@ def checksums(tree: PyTree) -> dict[str, list[int]]:
         >>> checksums({"cell": {"kernel": jnp.float32([[0, 2]])}})
         {'cell/kernel': [3221225472, 2535340244]}
     """
-    return {
+    parts = {
         jax.tree_util.keystr(path, simple=True, separator="/"): _sums(leaf)
         for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+    # Fetched together: a device that sums one array need not wait for the host to read another.
+    return {
+        name: [sum(int(part[number]) for part in sums) % 2**32 for number in range(2)]
+        for name, sums in jax.device_get(parts).items()
     }
 
 

@@ -4,15 +4,17 @@ import os
 import sys
 from types import TracebackType
 
-PREFIX = "grnn-"
-"""What the names of the installed commands begin with."""
+COMMANDS = frozenset(
+    f"grnn-{name}" for name in ("train", "evaluate", "sample", "score", "diagnose", "plot")
+)
+"""The installed commands, as pyproject.toml names them; a program of a user's own is left alone."""
 
 
 def is_command(program: str) -> bool:
     """Whether a program is a command of this package, installed or in its repository."""
     scripts = os.path.join(os.path.dirname(os.path.dirname(__file__)), "experiments")
     folder, name = os.path.split(os.path.abspath(program))
-    return name.startswith(PREFIX) or folder == scripts
+    return name in COMMANDS or folder == scripts
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,7 +9,7 @@ _ADVICE = {
     (errno.EMFILE, errno.ENFILE): "raise the limit of open files (ulimit -n)",
     (errno.EAGAIN,): "raise the limit of processes and threads (ulimit -u)",
     (errno.ENOMEM,): "free memory",
-    (errno.EACCES, errno.EPERM, errno.EROFS): "make it writable",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "give this process the right to read and write it",
 }
 _WORDS = {
     "can't start new thread": errno.EAGAIN,

@@ -318,7 +318,7 @@ def test_a_checkpoint_that_is_not_there_after_it_was_written_is_an_error(tmp_pat
         (OSError(28, "No space left on device"), "make room on the disk"),
         (ValueError("UNAVAILABLE: Too many open files [x]"), "limit of open files"),
         (RuntimeError("can't start new thread"), "limit of processes and threads"),
-        (PermissionError(13, "Permission denied"), "make it writable"),
+        (PermissionError(13, "Permission denied"), "the right to read and write it"),
         (ValueError("what nobody knows"), "what nobody knows; .* is kept; start the same"),
     ],
 )

@@ -438,9 +438,9 @@ def load_sequence_file(
     check_path(path, argument)
     skip_bad = settings["skip_bad"]
     options = codec.read_options() | {"skip_bad": skip_bad}
-    key = {"source": fingerprint(path), "codec": codec.to_dict(), "options": options}
     if settings["as_is"] and "as_is" in options:
         options["as_is"] = True
+    key = {"source": fingerprint(path), "codec": codec.to_dict(), "options": options}
     reading = {"max_file_gib": settings["max_file_gib"]}
     sequences = _join(codec.read(path, argument, options | reading))
     stored = store(

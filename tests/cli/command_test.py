@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 
 import pytest
 from fork_server import SCRIPTS, environment
@@ -124,6 +125,9 @@ def test_commands_end_on_an_interrupt_while_they_import(tmp_path, monkeypatch):
     assert startup.is_command("/usr/bin/grnn-train")
     assert startup.is_command(f"{SCRIPTS}/train.py")
     assert not startup.is_command("train.py") and not startup.is_command("")
+    assert not startup.is_command("/usr/bin/grnn-of-mine")
+    with open(SCRIPTS.parent / "pyproject.toml", "rb") as file:
+        assert tomllib.load(file)["project"]["scripts"].keys() == startup.COMMANDS
     before = signal.getsignal(signal.SIGINT)
     try:
         for handler, after in (
