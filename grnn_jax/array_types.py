@@ -41,11 +41,15 @@ class Batch(NamedTuple):
             the network but not scored.
         reset: True where a sequence starts: before this step the network returns to its initial
             state and gets the start input instead of the previous event.
+        conditions: of a model with conditions, for each row those of the sequence that goes on
+            from the window before, then those of each sequence that starts in this one; NaN
+            where a value is missing. None where each row has its own in the carry.
     """
 
     events: PyTree[AnyArray]
     mask: Bool[AnyArray, "B T"]
     reset: Bool[AnyArray, "B T"]
+    conditions: Float[AnyArray, "B S C"] | None = None
 
 
 __all__ = [

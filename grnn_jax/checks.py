@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Params, PyTree
@@ -60,7 +61,17 @@ def check_carry(
         model.distribution.event,
     )
     started = jax.ShapeDtypeStruct((batch_size,), bool)
-    expected = Carry(state, event, started)  # type: ignore[arg-type]
+    given = None
+    if model.conditions.sizes and carry.conditions is not None:
+        given = jax.eval_shape(
+            lambda params: (
+                model.initial_state(
+                    params, batch_size, conditions=jnp.zeros(len(model.conditions.sizes))
+                ).conditions
+            ),
+            params,
+        )
+    expected = Carry(state, event, started, given)  # type: ignore[arg-type]
     check_tree(name, carry, expected, f"a carry of this model for a batch of {batch_size}")
 
 

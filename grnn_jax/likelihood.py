@@ -13,8 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.array_types import AnyArray, Array, Batch, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.checks import check_carry, check_events, check_shapes
+from grnn_jax.conditions import (
+    NO_CONDITIONS,
+    SegmentedConditions,
+    check_conditions,
+    of_rows,
+    of_segments,
+)
 from grnn_jax.distributions.acceptance import accept, fill
 from grnn_jax.model import Carry, Model, check_params, make_encoder
 from grnn_jax.ops.checks import check_array, check_key
@@ -22,6 +29,7 @@ from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.recurrence.base import RunOptions, Window
 from grnn_jax.recurrence.dropout import dropout_index
+from grnn_jax.recurrence.inputs import Addend
 from grnn_jax.recurrence.unroll import run_window
 
 
@@ -49,7 +57,8 @@ def event_log_probs(
         params: its parameters.
         carry: `model.initial_state(...)`, or the carry of the window before.
         batch: events [B, T, ...], mask [B, T] (events that count; the others are padding or
-            context) and reset [B, T], as a `grnn_jax.data.Batch`.
+            context) and reset [B, T], as a `grnn_jax.data.Batch`; with its conditions [B, S, C], if
+            the model has conditions and rows change them at their resets.
         key: switches dropout on, and seeds it.
         first_row: number of the first row in the whole batch, where these rows are a part of it:
             dropout draws by the row's number.
@@ -120,7 +129,7 @@ def event_statistics(
         a value is no event of the family, and the carry after the window. `read` sees events
         alone; so does the network, of what mask leaves out too.
     """
-    events, mask, reset = batch
+    events, mask, reset, conditions = Batch(*batch)
     shape = check_shapes(model, events)
     check_array("mask", mask, shape)
     check_array("reset", reset, shape)
@@ -128,11 +137,17 @@ def event_statistics(
     check_carry(model, params, carry, shape[0])
     if key is not None:
         check_key("key", key)
+    if conditions is not None:
+        name = "batch.conditions"
+        check_conditions(model.conditions, conditions, shape[0], name, by_segment=True)
+        if carry.conditions is not None:
+            raise ValueError("conditions must be those of the carry or of the batch, got both")
     # On the host values are looked at as they came: compiled, 64 bits would be cut to 32.
     events, valid = accept(model.distribution, events)
     statistics: tuple[PyTree, Carry] = _event_statistics(
-        model, read, params, carry, events, valid, mask, reset, key, first_row, conditioning
-    )
+        model, read, params, carry, events, valid, mask, reset, key, first_row, conditioning,
+        conditions,
+    )  # fmt: skip
     return statistics
 
 
@@ -149,25 +164,27 @@ def _event_statistics(
     key: PRNGKey | None,
     first_row: int | Int[Array, ""],
     conditioning: Float[Array, "..."] | None,
+    conditions: Float[Array, "B S C"] | None = None,
 ) -> tuple[PyTree, Carry]:
     mask, reset = jnp.asarray(mask, bool), jnp.asarray(reset, bool)
     events, valid = jax.tree.map(jnp.asarray, (events, valid))
     # Nothing but events reaches the maths: NaN would come back through the gradient of a `where`.
     scored = fill(model.distribution, events, mask & valid)
     events = fill(model.distribution, events, valid)
-    wrong = mask & ~valid
     batch_size, length = mask.shape
     if not mask.size:
         return _no_statistics(model, params, mask.shape, read), carry
     initial = model.initial_state(params, batch_size, conditioning)
     previous, started = shift_right(carry, events, reset)
+    addend, segment, unknown = _condition(model, params, carry, started, reset, conditions)
+    wrong = mask & (~valid if unknown is None else ~valid | unknown)
     encode = make_encoder(model.distribution, params)
     index = None if key is None else dropout_index(batch_size, length, reset, first_row)
     options = RunOptions(model.engine, key)
 
     def chunk(state: PyTree, steps: tuple[Any, ...]) -> tuple[PyTree, PyTree]:
-        events, previous, started, mask, wrong, reset, index = steps
-        inputs = encode(previous, started)
+        events, previous, started, mask, wrong, reset, index, segment = steps
+        inputs = encode(previous, started)._replace(addend=addend._replace(segment=segment))
         hidden, state = run_window(
             model.cell,
             params["cell"],
@@ -185,11 +202,29 @@ def _event_statistics(
             lambda values: _masked_batch_major(values, mask, wrong), statistics
         )
 
-    steps = (scored, previous, started, mask, wrong, reset, index)
+    steps = (scored, previous, started, mask, wrong, reset, index, segment)
     state = vary_alike(carry.cell_state, params, steps)
     state, statistics = scan_chunks(chunk, state, steps, model.chunk_size)
     last = jax.tree.map(lambda array: array[:, -1], events)
     return statistics, model.feed(carry._replace(cell_state=state), last)
+
+
+def _condition(
+    model: Model,
+    params: Params,
+    carry: Carry,
+    started: Bool[Array, "B T"],
+    reset: Bool[Array, "B T"],
+    conditions: Float[Array, "B S C"] | None,
+) -> SegmentedConditions:
+    """What the conditions of the carry or of the batch add in a window."""
+    if not model.conditions.sizes:
+        return SegmentedConditions(Addend(), None)
+    if conditions is not None:
+        return of_segments(params["conditions"], model.conditions, conditions, started, reset)
+    if carry.conditions is None:
+        raise ValueError(NO_CONDITIONS)
+    return of_rows(carry.conditions, started)
 
 
 def _no_statistics(
@@ -249,6 +284,7 @@ def log_prob(
     *,
     key: PRNGKey | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
 ) -> Float[Array, " B"]:
     r"""Exact log-probability of whole sequences.
 
@@ -266,6 +302,9 @@ def log_prob(
         key: switches dropout on, and seeds it: the result is then that of a network with units
             left out, as in training. None is exact.
         conditioning: vectors [B, C], if the model has conditioning.
+        conditions: what each sequence is given, [B, C], or [C] for all, if the model has
+            conditions: class indices and numbers, NaN where they are missing. The result is then
+            log p(x | c).
 
     Returns:
         One number of nats for each sequence: 0 where T is 0, none where B is 0.
@@ -301,7 +340,8 @@ def log_prob(
     if key is not None:
         check_key("key", key)
     events, valid = accept(model.distribution, events)
-    nats: Array = _log_prob(model, params, events, valid, mask, key, conditioning)
+    check_conditions(model.conditions, conditions, shape[0])
+    nats: Array = _log_prob(model, params, events, valid, mask, key, conditioning, conditions)
     return nats
 
 
@@ -314,8 +354,9 @@ def _log_prob(
     mask: Bool[Array, "B T"],
     key: PRNGKey | None,
     conditioning: Float[Array, "..."] | None,
+    conditions: Float[Array, "..."] | None,
 ) -> Float[Array, " B"]:
-    carry = model.initial_state(params, mask.shape[0], conditioning)
+    carry = model.initial_state(params, mask.shape[0], conditioning, conditions)
     reset = jnp.zeros(mask.shape, bool)
     log_probs, _ = _event_statistics(
         model, model.distribution.log_prob, params, carry, events, valid, mask, reset, key, 0,

@@ -1,7 +1,7 @@
 """cell + distribution (+ conditioning) → `Model`, a tuple of pure functions."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -9,6 +9,15 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PRNGKey, PyTree
 from grnn_jax.cells.base import Cell
+from grnn_jax.conditions import (
+    NO_CONDITIONS,
+    Conditions,
+    ProjectedConditions,
+    check_conditions,
+    check_settings,
+    init_conditions,
+    project_conditions,
+)
 from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.ops.checks import check_array, check_key, check_tree, shapes_of_init
@@ -16,6 +25,9 @@ from grnn_jax.ops.entry import widen
 from grnn_jax.ops.factories import cached_factory
 from grnn_jax.recurrence.engines import check_engine
 from grnn_jax.recurrence.inputs import Inputs, projecting_a_table_pays, table_with_start
+
+CONDITIONS_FOLD = 1
+"""What the parameters of conditions are drawn from is folded from the key by this number."""
 
 
 class Carry(NamedTuple):
@@ -25,11 +37,14 @@ class Carry(NamedTuple):
         cell_state: the cell's state s_t, after all inputs it has seen.
         event: the last event, which has not entered the network yet.
         started: False where there is no last event: the learned start input enters instead.
+        conditions: what the conditions of each row add to its projected inputs; None of a model
+            without conditions, and where windows bring those of their sequences.
     """
 
     cell_state: PyTree
     event: PyTree
     started: Bool[Array, " B"]
+    conditions: ProjectedConditions | None = None
 
 
 class InitParams(Protocol):
@@ -42,7 +57,7 @@ class InitParams(Protocol):
             key: a typed random key.
 
         Returns:
-            A dict with "cell", "distribution", "start" (and "conditioning"), float32.
+            A dict with "cell", "distribution", "start" (and "conditioning", "conditions"), float32.
         """
         ...
 
@@ -55,6 +70,7 @@ class InitialState(Protocol):
         params: Params,
         batch_size: int,
         conditioning: Float[AnyArray, "..."] | None = None,
+        conditions: Float[AnyArray, "..."] | None = None,
     ) -> Carry:
         """The carry before the first event.
 
@@ -63,12 +79,16 @@ class InitialState(Protocol):
             batch_size: B.
             conditioning: vectors [B, C] that move the cell's initial state, for a model made with
                 `conditioning_size` C, and for no other.
+            conditions: what each row is given, [B, C], or [C] for all: class indices and numbers,
+                NaN where they are missing. Of a model with conditions they may be left out
+                where windows bring them, as `Batch.conditions`.
 
         Returns:
             The carry.
 
         Raises:
-            ValueError: for parameters of another model, or a conditioning that does not fit.
+            ValueError: for parameters of another model, or a conditioning or conditions that do
+                not fit.
         """
         ...
 
@@ -139,6 +159,7 @@ class Model(NamedTuple):
         engine: how `unroll` runs the cell.
         chunk_size: steps between kept states under rematerialisation, or None.
         skip_input: whether the output layer sees the encoded last event beside the hidden state.
+        conditions: what is known of a sequence beforehand.
     """
 
     init: InitParams
@@ -151,6 +172,7 @@ class Model(NamedTuple):
     engine: str = "auto"
     chunk_size: int | None = None
     skip_input: bool = False
+    conditions: Conditions = Conditions()
 
 
 @cached_factory
@@ -162,12 +184,15 @@ def make_model(
     conditioning_size: int = 0,
     chunk_size: int | None = None,
     skip_input: bool = False,
+    conditions: Sequence[int] = (),
+    condition_enters: str = "steps",
 ) -> Model:
     r"""Joins a cell and an output distribution into a generative model.
 
         s_t, h_t = cell(s_{t-1}, encode(x_t)),   encode(x_0) = learned start input
         x_{t+1} ~ distribution(h_t)
         s_{-1} = initial state (+ C c, with a conditioning vector c)
+        project(x_t) + a(c)      enters the first layer, with conditions c
 
     Args:
         cell: a cell or a stack.
@@ -177,15 +202,19 @@ def make_model(
         chunk_size: rematerialise in chunks of this many steps, for long windows.
         skip_input: the output layer sees [h_t, encode(x_t)] in place of h_t (Graves 2013), so that
             the cell need not carry what merely goes on, as the notes held in music do.
+        conditions: what is known of each sequence beforehand, for each the number of its classes,
+            or 0 where it is a number: the model is then p(x | c). They enter the first layer; all
+            sites of a sitewise cell are given the same.
+        condition_enters: "steps", at every step of a sequence; "start", with the start input
+            alone; "both", with parameters for each.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: for a negative conditioning_size, an engine that cannot run the cell, a
-            distribution with a token_table and without
-            num_tokens, or a distribution that reads sites beside a cell that is not shared over
-            them.
+        ValueError: for a negative conditioning_size, conditions that cannot be, an engine that
+            cannot run the cell, a distribution with a token_table and without num_tokens, or a
+            distribution that reads sites beside a cell that is not shared over them.
 
     Reference: A. Graves, "Generating sequences with recurrent neural networks", 2013.
 
@@ -200,7 +229,16 @@ def make_model(
         >>> model.distribution.logits(params["distribution"], hidden).shape  # p(x_1), [B, V]
         (3, 5)
         >>> carry = model.feed(carry, jnp.array([0, 4, 2]))  # x_1, for the next step
+        >>> cell, family = cells.gru(8), distributions.categorical(5)
+        >>> given = grnn_jax.make_model(cell, family, conditions=[3, 0])
+        >>> params = given.init(jax.random.key(0))
+        >>> c = jnp.array([[2, 0.5], [0, -1.0]])  # a class and a number of each sequence
+        >>> grnn_jax.log_prob(given, params, jnp.array([[0, 4], [1, 1]]), conditions=c).shape
+        (2,)
     """
+    first = cell if cell.layered is None else cell.layered.cells[0]
+    sites_given = 1 if first.sitewise is None else first.sitewise.num_sites
+    kinds = check_settings(conditions, condition_enters, sites_given)
     if conditioning_size < 0:
         raise ValueError(f"conditioning_size must not be negative, got {conditioning_size}")
     check_engine(cell, engine)
@@ -239,10 +277,20 @@ def make_model(
                 )
                 for index, leaf in enumerate(leaves)
             }
+        if kinds.sizes:
+            row = jax.ShapeDtypeStruct((1, distribution.encoding_size), jnp.float32)
+            projected = jax.eval_shape(cell.project, params["cell"], row)
+            # Folded, not split: other parameters are drawn as without conditions.
+            params["conditions"] = init_conditions(
+                jax.random.fold_in(key, CONDITIONS_FOLD), kinds, projected.shape[-1]
+            )
         return params
 
     def initial_state(
-        params: Params, batch_size: int, conditioning: Float[AnyArray, "..."] | None = None
+        params: Params,
+        batch_size: int,
+        conditioning: Float[AnyArray, "..."] | None = None,
+        conditions: Float[AnyArray, "..."] | None = None,
     ) -> Carry:
         check_params(init, params)
         params = widen(params)
@@ -274,7 +322,12 @@ def make_model(
             distribution.event,
             filler(distribution),
         )
-        return Carry(state, event, jnp.zeros((batch_size,), bool))
+        entering = None
+        if conditions is not None:
+            check_conditions(kinds, conditions, batch_size)
+            rows = jnp.broadcast_to(jnp.asarray(conditions), (batch_size, len(kinds.sizes)))
+            entering = project_conditions(params["conditions"], kinds, rows)
+        return Carry(state, event, jnp.zeros((batch_size,), bool), entering)
 
     def make_step(params: Params, num_events: int = 1) -> Step:
         check_params(init, params)
@@ -284,6 +337,11 @@ def make_model(
         def step(carry: Carry) -> tuple[Array, Carry]:
             inputs = encode(carry.event, carry.started)
             projected = inputs.project(cell, params["cell"])
+            if kinds.sizes:
+                if carry.conditions is None:
+                    raise ValueError(NO_CONDITIONS)
+                added = carry.conditions.at_step(carry.started)
+                projected = projected + added
             state, hidden = cell.step(params["cell"], carry.cell_state, projected)
             if skip_input:
                 hidden = jnp.concatenate([hidden, inputs.lookup()], -1)
@@ -309,6 +367,7 @@ def make_model(
         engine,
         chunk_size,
         skip_input,
+        kinds,
     )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.struct
 import jax
@@ -23,6 +23,14 @@ from grnn_jax.sharding import (
     tree_shardings,
     value_and_grad_over_rows,
 )
+
+
+class SavedCarry(NamedTuple):
+    """The carry of a checkpoint: conditions come with the windows, and are not carried."""
+
+    cell_state: PyTree
+    event: PyTree
+    started: Bool[Array, " B"]
 
 
 @flax.struct.dataclass
@@ -59,7 +67,13 @@ class TrainState:
         """The state as the two items of a checkpoint: parameters, and everything else."""
         rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         params = {name: rest.pop(name) for name in ("params", "averaged_params")}
+        rest["carry"] = SavedCarry(*self.carry[:3])
         return params, rest
+
+    @classmethod
+    def join(cls, params: dict[str, Any], rest: dict[str, Any]) -> "TrainState":
+        """The state that `split` took apart."""
+        return cls(**params, **rest | {"carry": Carry(*rest["carry"])})
 
 
 def init_train_state(

@@ -157,7 +157,7 @@ class TrainingLoop:
             ) from error
         if self.progress.best_step in self.store.steps("best"):
             self.saved_best = self.progress.best_step
-        return TrainState(**restored.params, **restored.state)
+        return TrainState.join(restored.params, restored.state)
 
     def restart_clock(self) -> None:
         """Begins to measure the speed anew."""

@@ -15,6 +15,7 @@ HOUSE = [
     ["ops"],
     ["cells", "distributions"],
     ["recurrence"],
+    ["conditions"],
     ["model"],
     ["checks"],
     ["likelihood"],
@@ -38,7 +39,8 @@ HOUSE = [
 """Top line first. Rooms of one line do not import each other."""
 
 MODEL_ROOMS = {
-    "ops", "cells", "recurrence", "distributions", "model", "checks", "likelihood", "sampling",
+    "ops", "cells", "recurrence", "distributions", "conditions", "model", "checks",
+    "likelihood", "sampling",
 }  # fmt: skip
 PURE = MODEL_ROOMS | {
     "errors", "array_types", "checked_json", "config", "optimizer", "training", "checksum",

@@ -57,6 +57,7 @@ def sample(
     stop: Automaton | None = None,
     lengths: Setting | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
     first_index: int | Int[AnyArray, ""] = 0,
     **options: float | AnyArray,
 ) -> Samples:
@@ -98,6 +99,7 @@ def sample(
             `stop_sequences`; it reads the events drawn, not the prefix.
         lengths: most events of each sequence, where they differ; at most `length`.
         conditioning: vectors [B, C], if the model has conditioning.
+        conditions: [B, C], or [C] for all, of a model with conditions, see `log_prob`.
         first_index: index of the first sequence, for drawing a large set in parts.
         **options: further options of the family's `sample`, as `bias` of `pen`.
 
@@ -145,6 +147,7 @@ def sample(
         num_samples,
         prefix=prefix,
         conditioning=conditioning,
+        conditions=conditions,
         first_index=first_index,
     )
     samples: Samples = _draw(model, length, params, with_settings(state, settings), settings)
@@ -199,6 +202,7 @@ def stream(
     chunk_length: int = 32,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
     first_index: int | Int[AnyArray, ""] = 0,
     **settings: Any,
 ) -> Iterator[Samples]:
@@ -213,6 +217,7 @@ def stream(
         chunk_length: events in a piece; the last one may be shorter.
         prefix: events that come before the sample.
         conditioning: vectors [B, C].
+        conditions: [B, C], or [C] for all, of a model with conditions, see `log_prob`.
         first_index: index of the first sequence.
         **settings: the settings of `sample`: temperature, …, lengths, **options.
 
@@ -238,6 +243,7 @@ def stream(
         num_samples,
         prefix=prefix,
         conditioning=conditioning,
+        conditions=conditions,
         first_index=first_index,
     )
     state = with_settings(state, made)

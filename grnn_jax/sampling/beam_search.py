@@ -53,6 +53,7 @@ def beam_search(
     length_penalty: float | Float[AnyArray, ""] = 0.0,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
     batch_size: int = 1,
 ) -> Beams:
     r"""Searches for the sequences with the highest score.
@@ -80,7 +81,8 @@ def beam_search(
         length_penalty: α, at least 0; 0 ranks by log-probability, more prefers long sequences.
         prefix: events [P] or [B, P] that come before.
         conditioning: vectors [B, C], if the model has conditioning.
-        batch_size: B, searches side by side (one for each prefix or conditioning vector).
+        conditions: [B, C], or [C] for all, of a model with conditions, see `log_prob`.
+        batch_size: B, searches side by side (one for each prefix or conditions).
 
     Returns:
         The sequences found, group after group in the order of their scores; with one group the
@@ -109,7 +111,13 @@ def beam_search(
         if not isinstance(value, jax.core.Tracer) and value < 0:
             raise ValueError(f"{name} must not be negative, got {value}")
     state = start(
-        model, params, jax.random.key(0), batch_size, prefix=prefix, conditioning=conditioning
+        model,
+        params,
+        jax.random.key(0),
+        batch_size,
+        prefix=prefix,
+        conditioning=conditioning,
+        conditions=conditions,
     )
     sizes = (num_groups, beam_width // num_groups, length)
     beams: Beams = _search(model, sizes, params, state.carry, diversity, length_penalty)

@@ -71,6 +71,7 @@ def sample_masked(
     *,
     prefix: Int[AnyArray, "..."] | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
     temperature: float | Float[AnyArray, ""] = 1.0,
     first_index: int | Int[AnyArray, ""] = 0,
 ) -> ConstrainedSamples:
@@ -84,6 +85,7 @@ def sample_masked(
         constraint: of `make_constraint`; it holds for the events drawn, without the prefix.
         prefix: events [P] or [B, P] that come before.
         conditioning: vectors [B, C], if the model has conditioning.
+        conditions: [B, C], or [C] for all, of a model with conditions, see `log_prob`.
         temperature: of q, positive; the weights take it into account.
         first_index: index of the first sequence.
 
@@ -115,6 +117,7 @@ def sample_masked(
         num_samples,
         prefix=prefix,
         conditioning=conditioning,
+        conditions=conditions,
         first_index=first_index,
     )
     samples: ConstrainedSamples = _masked(

@@ -40,6 +40,7 @@ class ScoredPrefixes(NamedTuple):
         words: the N prefixes, filled up with zeros, [N, W].
         lengths: events of each, [N].
         log_probs: nats of each under the model, [N] in float64; log P(C) is log Σ_n exp of them.
+        conditions: [C] of all samples, or None.
     """
 
     model: Model
@@ -49,6 +50,7 @@ class ScoredPrefixes(NamedTuple):
     words: Int[np.ndarray, "N W"]
     lengths: Int[np.ndarray, " N"]
     log_probs: Float[np.ndarray, " N"]
+    conditions: Float[AnyArray, " C"] | None = None
 
     def sample(
         self, key: PRNGKey, num_samples: int, *, first_index: int | Int[AnyArray, ""] = 0
@@ -67,6 +69,7 @@ class ScoredPrefixes(NamedTuple):
             self.length,
             prefix=self.prefix,
             logits_callback=jax.tree_util.Partial(_force, given, self.lengths[chosen]),
+            conditions=self.conditions,
             first_index=first_index,
         )
         evidence = jnp.full(num_samples, np.logaddexp.reduce(self.log_probs), jnp.float32)
@@ -79,6 +82,7 @@ def score_prefixes(
     constraint: Constraint,
     *,
     prefix: Int[AnyArray, " P"] | None = None,
+    conditions: Float[AnyArray, " C"] | None = None,
     limit: int = ENUMERATION_LIMIT,
 ) -> ScoredPrefixes:
     """Scores the shortest good prefixes of C, for drawing from p(x | C) any number of times.
@@ -88,6 +92,7 @@ def score_prefixes(
         params: its parameters.
         constraint: of `make_constraint`.
         prefix: events [P] that come before.
+        conditions: [C], of a model with conditions, see `log_prob`.
         limit: most good prefixes (see `count_good_prefixes`).
 
     Returns:
@@ -114,9 +119,9 @@ def score_prefixes(
         raise ValueError(
             f"constraint must have at most {limit} beginnings to be enumerated, got {count:.3g}"
         )
-    begun = start(model, params, jax.random.key(0), 1, prefix=prefix)
+    begun = start(model, params, jax.random.key(0), 1, prefix=prefix, conditions=conditions)
     scored = _good_prefixes(model, params, begun.carry, constraint)
-    return ScoredPrefixes(model, params, constraint.length, prefix, *scored)
+    return ScoredPrefixes(model, params, constraint.length, prefix, *scored, conditions)
 
 
 def sample_enumerated(
@@ -127,6 +132,7 @@ def sample_enumerated(
     constraint: Constraint,
     *,
     prefix: Int[AnyArray, " P"] | None = None,
+    conditions: Float[AnyArray, " C"] | None = None,
     limit: int = ENUMERATION_LIMIT,
     first_index: int | Int[AnyArray, ""] = 0,
 ) -> ConstrainedSamples:
@@ -146,6 +152,7 @@ def sample_enumerated(
         num_samples: B.
         constraint: of `make_constraint`.
         prefix: events [P] that come before.
+        conditions: [C], of a model with conditions, see `log_prob`.
         limit: most good prefixes (see `count_good_prefixes`).
         first_index: index of the first sample.
 
@@ -166,7 +173,9 @@ def sample_enumerated(
         >>> drawn.events[:, 0].tolist(), drawn.events[:, 2].tolist()
         ([1, 1, 1, 1], [2, 2, 2, 2])
     """
-    scored = score_prefixes(model, params, constraint, prefix=prefix, limit=limit)
+    scored = score_prefixes(
+        model, params, constraint, prefix=prefix, conditions=conditions, limit=limit
+    )
     return scored.sample(key, num_samples, first_index=first_index)
 
 

@@ -59,6 +59,7 @@ def sample_particles(
     num_particles: int = 64,
     prefix: Int[AnyArray, "..."] | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
     resample_below: float | Float[AnyArray, ""] = 0.5,
     first_index: int | Int[AnyArray, ""] = 0,
 ) -> Particles:
@@ -77,6 +78,7 @@ def sample_particles(
         num_particles: N.
         prefix: events [P] or [B, P] that come before.
         conditioning: vectors [B, C], if the model has conditioning.
+        conditions: [B, C], or [C] for all, of a model with conditions, see `log_prob`.
         resample_below: share of N below which the effective number of particles makes a run
             resample; 0 never resamples, 1 nearly always.
         first_index: index of the first run.
@@ -114,6 +116,7 @@ def sample_particles(
         num_samples,
         prefix=prefix,
         conditioning=conditioning,
+        conditions=conditions,
         first_index=first_index,
     )
     particles: Particles = _filter(

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.model import Model
@@ -47,6 +48,7 @@ def sample_many(
     num_rows: int,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
     first_index: int | Int[AnyArray, ""] = 0,
     **settings: Any,
 ) -> ManySamples:
@@ -65,6 +67,7 @@ def sample_many(
         num_rows: R, rows of the batch that draws them.
         prefix: events [P, ...] or [N, P, ...] that come before the samples.
         conditioning: vectors [N, C], if the model has conditioning.
+        conditions: [N, C], or [C] for all, of a model with conditions, see `log_prob`.
         first_index: index of the first sequence.
         **settings: the settings of `sample`, each one number or [N].
 
@@ -85,6 +88,7 @@ def sample_many(
     made = make_settings(model, num_samples, **settings)
     # One start serves all where nothing tells them apart.
     shared = conditioning is None and (prefix is None or _is_shared(model, prefix))
+    shared = shared and (conditions is None or np.ndim(conditions) == 1)
     starts = start(
         model,
         params,
@@ -92,6 +96,7 @@ def sample_many(
         1 if shared else num_samples,
         prefix=prefix,
         conditioning=conditioning,
+        conditions=conditions,
     )
     sizes = (num_samples, length, min(num_rows, num_samples))
     starts = with_settings(starts, made)

@@ -9,6 +9,7 @@ import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.checks import check_events
+from grnn_jax.conditions import check_conditions
 from grnn_jax.distributions.acceptance import accept
 from grnn_jax.distributions.truncation import truncate
 from grnn_jax.likelihood import event_log_probs
@@ -49,6 +50,7 @@ def start(
     *,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
     first_index: int | Int[AnyArray, ""] = 0,
 ) -> SampleState:
     """The state in front of the first event drawn; arguments as `sample`.
@@ -66,11 +68,14 @@ def start(
     check_params(model.init, params)
     check_key("key", key)
     prefix = None if prefix is None else _batched_prefix(model, prefix, num_samples)
-    state: SampleState = _start(model, num_samples, params, key, prefix, conditioning, first_index)
+    check_conditions(model.conditions, conditions, num_samples)
+    state: SampleState = _start(
+        model, num_samples, params, key, prefix, conditioning, conditions, first_index
+    )
     return state
 
 
-@entry(num_static=2, rows=(4, 5))
+@entry(num_static=2, rows=(4, 5, 6))
 def _start(
     model: Model,
     num_samples: int,
@@ -78,9 +83,10 @@ def _start(
     key: PRNGKey,
     prefix: PyTree | None,
     conditioning: Float[Array, "..."] | None,
+    conditions: Float[Array, "..."] | None,
     first_index: int | Int[Array, ""],
 ) -> SampleState:
-    carry = model.initial_state(params, num_samples, conditioning)
+    carry = model.initial_state(params, num_samples, conditioning, conditions)
     seen = None
     if model.distribution.num_tokens is not None:
         seen = jnp.zeros((num_samples, model.distribution.num_tokens), bool)

@@ -76,6 +76,7 @@ def stochastic_beam_search(
     first_index: int | Int[AnyArray, ""] = 0,
     prefix: PyTree | None = None,
     conditioning: Float[AnyArray, "..."] | None = None,
+    conditions: Float[AnyArray, "..."] | None = None,
 ) -> DistinctSamples:
     r"""Samples k distinct sequences without replacement.
 
@@ -97,6 +98,7 @@ def stochastic_beam_search(
         first_index: index of the first set, for drawing many in parts.
         prefix: events [P] or [B, P] that come before.
         conditioning: vectors [B, C], if the model has conditioning.
+        conditions: [B, C], or [C] for all, of a model with conditions, see `log_prob`.
 
     Returns:
         The sequences, with what makes estimates unbiased: Σ_x weights(x) f(x).
@@ -126,6 +128,7 @@ def stochastic_beam_search(
         num_samples,
         prefix=prefix,
         conditioning=conditioning,
+        conditions=conditions,
         first_index=first_index,
     )
     samples: DistinctSamples = _search(
