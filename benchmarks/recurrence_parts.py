@@ -80,8 +80,8 @@ def compile_limit(case: Case) -> dict[str, Program] | None:
 
         def step(_: jax.Array, row: jax.Array) -> tuple[jax.Array, None]:
             if num_heads == 1:
-                return dense(row[:, 0], kernel[0], kernel.dtype)[:, None], None
-            return heads_einsum("bnx,nxy->bny", row, kernel), None
+                return dense(row[:, 0], kernel[0], gated.dtype)[:, None], None
+            return heads_einsum("bnx,nxy->bny", row, kernel, gated.dtype), None
 
         first = jnp.zeros((batch_size, num_heads, kernel.shape[2]), jnp.float32)
         return jax.lax.scan(step, first, rows)[0]
@@ -94,9 +94,9 @@ def compile_limit(case: Case) -> dict[str, Program] | None:
         hidden_rows = hidden.reshape(-1, num_heads, width)
         gate_rows = gates.reshape(-1, num_heads, columns)
         if num_heads == 1:
-            d_kernel = outer_sums(hidden_rows[:, 0], [gate_rows[:, 0]])
+            d_kernel = outer_sums(hidden_rows[:, 0], [gate_rows[:, 0]], gated.dtype)
         else:
-            d_kernel = heads_einsum("and,ank->ndk", hidden_rows, gate_rows)
+            d_kernel = heads_einsum("and,ank->ndk", hidden_rows, gate_rows, gated.dtype)
         return one_after_another(kernel, hidden), d_hidden, d_kernel
 
     arguments = kernel, transposed, hidden, gates

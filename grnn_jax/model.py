@@ -21,6 +21,7 @@ from grnn_jax.conditions import (
 from grnn_jax.distributions.acceptance import accept, fill, filler
 from grnn_jax.distributions.base import Distribution
 from grnn_jax.ops.checks import check_array, check_key, check_tree, shapes_of_init
+from grnn_jax.ops.compute_type import EXACT
 from grnn_jax.ops.entry import widen
 from grnn_jax.ops.factories import cached_factory
 from grnn_jax.recurrence.engines import check_engine
@@ -312,7 +313,7 @@ def make_model(
             kernels = params["conditioning"]
             moved = []
             for index, leaf in enumerate(leaves):
-                shift = conditioning @ kernels[f"kernel_{index}"]
+                shift = jnp.matmul(conditioning, kernels[f"kernel_{index}"], precision=EXACT)
                 if jnp.iscomplexobj(leaf):
                     shift = jax.lax.complex(*jnp.split(shift, 2, -1))
                 moved.append(leaf + shift)

@@ -74,7 +74,7 @@ class Gated(NamedTuple):
         num_gates: G, the blocks of width H in r_t; 0 where no units are mixed, and the recurrence
             is in `pointwise` alone.
         num_inputs: the blocks of width H in x_t.
-        dtype: compute dtype of the recurrent matmul, see `cast_kernel`.
+        dtype: compute type of the recurrent matmul, see `ops.compute_type`.
         recurrent_kernel: params -> V [heads, D, G·D]; not called for G = 0.
         pointwise: the elementwise step.
         pointwise_weights: params -> the parameters `pointwise` reads, arrays [H] (or none).

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Float, Int
+from grnn_jax.ops.compute_type import EXACT
 
 ONE_HOT_LIMIT = 2**22
 """Largest one-hot matrix (events · V) for which a lookup's gradient is a matmul."""
@@ -25,7 +26,9 @@ def _lookup_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Ar
         # One axis of events: the transpose is then one plain matmul, without transposed copies.
         rows = jnp.clip(indices.reshape(-1), 0, table.shape[0] - 1)
         one_hot = jax.nn.one_hot(rows, table.shape[0], dtype=d_table.dtype)
-        d_rows = (one_hot @ d_table).reshape(*indices.shape, table.shape[1])
+        # Rows and their sums, of which a TPU would round every addend; so in any compute type.
+        d_rows = jnp.matmul(one_hot, d_table, precision=EXACT)
+        d_rows = d_rows.reshape(*indices.shape, table.shape[1])
     else:
         d_rows = jnp.take(d_table, indices, axis=0, mode="clip")
     return lookup(table, indices), d_rows

@@ -1,4 +1,8 @@
-"""Matrix products in a compute dtype, accumulated in float32 or wider."""
+"""Matrix products in a compute type, accumulated in float32 or wider.
+
+`dtype` is here everywhere what `compute_type` takes: a dtype, or "tensorfloat32". Every product is
+given its precision, without which a TPU rounds float32 operands to bfloat16, and a GPU to TF32.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -8,26 +12,25 @@ import jax
 import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, DType, Float
+from grnn_jax.ops.compute_type import ComputeType, compute_type
 
 
 def cast_kernel(kernel: Float[Array, "..."], dtype: DType) -> Float[Array, "..."]:
-    """A kernel in the compute dtype; float32 never narrows float64 parameters (enable_x64)."""
-    if jnp.dtype(dtype) == jnp.float32:
-        dtype = jnp.promote_types(dtype, kernel.dtype)
-    return kernel.astype(dtype)
+    """A kernel in the dtype of the products' operands, see `compute_type`."""
+    return kernel.astype(compute_type(dtype, kernel.dtype).dtype)
 
 
 def dense(
     inputs: Float[Array, "... X"], kernel: Float[Array, "X Y"], dtype: DType = jnp.float32
 ) -> Float[Array, "... Y"]:
-    """Matrix product in the compute dtype, accumulated and returned in float32 or wider.
+    """Matrix product in the compute type, accumulated and returned in float32 or wider.
 
-    Its gradients are products in the compute dtype too, accumulated in float32; a narrow dtype
+    Its gradients are products in the compute type too, accumulated in float32; a narrow dtype
     therefore has a gradient of its own, in reverse mode only.
     """
-    if cast_kernel(kernel, dtype).dtype == kernel.dtype:
-        accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
-        return jnp.matmul(inputs.astype(kernel.dtype), kernel, preferred_element_type=accumulate)
+    kind = compute_type(dtype, kernel.dtype)
+    if kind.dtype == kernel.dtype:
+        return _product(inputs.astype(kernel.dtype), kernel, kind)
     return dense_gates(inputs, (kernel,), dtype)[0]
 
 
@@ -38,41 +41,45 @@ def dense_gates(
 
     Reverse mode only.
     """
-    return _dense_gates(cast_kernel(kernels[0], dtype).dtype, inputs, kernels)
+    return _dense_gates(compute_type(dtype, kernels[0].dtype), inputs, kernels)
+
+
+def _product(left: Array, right: Array, kind: ComputeType) -> Array:
+    """The product of operands that are in the compute type's dtype."""
+    accumulate = jnp.promote_types(kind.dtype, jnp.float32)
+    return jnp.matmul(left, right, precision=kind.precision, preferred_element_type=accumulate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _dense_gates(dtype: DType, inputs: Array, kernels: tuple[Array, ...]) -> tuple[Array, ...]:
-    accumulate = jnp.promote_types(dtype, jnp.float32)
+def _dense_gates(kind: ComputeType, inputs: Array, kernels: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(
-        jnp.matmul(inputs.astype(dtype), kernel.astype(dtype), preferred_element_type=accumulate)
-        for kernel in kernels
+        _product(inputs.astype(kind.dtype), kernel.astype(kind.dtype), kind) for kernel in kernels
     )
 
 
 def _dense_gates_forward(
-    dtype: DType, inputs: Array, kernels: tuple[Array, ...]
+    kind: ComputeType, inputs: Array, kernels: tuple[Array, ...]
 ) -> tuple[Any, ...]:
     # The empty array carries the dtype of the inputs' gradient.
-    residuals = inputs.astype(dtype), kernels, jnp.zeros((0,), inputs.dtype)
-    return _dense_gates(dtype, inputs, kernels), residuals
+    residuals = inputs.astype(kind.dtype), kernels, jnp.zeros((0,), inputs.dtype)
+    return _dense_gates(kind, inputs, kernels), residuals
 
 
 def _dense_gates_backward(
-    dtype: DType, residuals: tuple[Any, ...], d_outputs: tuple[Array, ...]
+    kind: ComputeType, residuals: tuple[Any, ...], d_outputs: tuple[Array, ...]
 ) -> tuple[Any, ...]:
     inputs, kernels, like = residuals
-    accumulate = jnp.promote_types(dtype, jnp.float32)
-    narrow = [d_output.astype(dtype) for d_output in d_outputs]
+    narrow = [d_output.astype(kind.dtype) for d_output in d_outputs]
     # In float32 the copy of the kernel costs as much as it gains.
-    turn = jnp.transpose if dtype == accumulate else transposed
+    is_wide = kind.dtype == jnp.promote_types(kind.dtype, jnp.float32)
+    turn = jnp.transpose if is_wide else transposed
     parts = [
-        jnp.matmul(d_output, turn(kernel.astype(dtype)), preferred_element_type=accumulate)
+        _product(d_output, turn(kernel.astype(kind.dtype)), kind)
         for d_output, kernel in zip(narrow, kernels, strict=True)
     ]
     d_inputs = functools.reduce(jnp.add, parts)
     rows = [d_output.reshape(-1, d_output.shape[-1]) for d_output in narrow]
-    d_kernels = outer_sums(inputs.reshape(-1, inputs.shape[-1]), rows)
+    d_kernels = _outer_sums(inputs.reshape(-1, inputs.shape[-1]), rows, kind)
     d_kernels = tuple(d.astype(kernel.dtype) for d, kernel in zip(d_kernels, kernels, strict=True))
     return d_inputs.astype(like.dtype), d_kernels
 
@@ -81,14 +88,26 @@ _dense_gates.defvjp(_dense_gates_forward, _dense_gates_backward)
 
 
 def outer_sums(
-    left: Float[Array, "N X"], rights: Sequence[Float[Array, "N Y"]]
+    left: Float[Array, "N X"], rights: Sequence[Float[Array, "N Y"]], dtype: DType
 ) -> tuple[Float[Array, "X Y"], ...]:
-    """Σ_n left_n rightᵀ_n for each right, accumulated and returned in float32 or wider."""
-    accumulate = jnp.promote_types(left.dtype, jnp.float32)
+    """Σ_n left_n rightᵀ_n for each right, accumulated and returned in float32 or wider.
+
+    Args:
+        left: in the dtype of the compute type, see `cast_kernel`.
+        rights: likewise.
+        dtype: the compute type.
+
+    Returns:
+        One sum for each right.
+    """
+    return _outer_sums(left, rights, compute_type(dtype, left.dtype))
+
+
+def _outer_sums(left: Array, rights: Sequence[Array], kind: ComputeType) -> tuple[Array, ...]:
     # For one float32 product the copy costs as much as it gains.
-    alone = len(rights) == 1 and left.dtype == accumulate
+    alone = len(rights) == 1 and left.dtype == jnp.promote_types(left.dtype, jnp.float32)
     columns = left.T if alone else transposed(left)
-    return tuple(jnp.matmul(columns, right, preferred_element_type=accumulate) for right in rights)
+    return tuple(_product(columns, right, kind) for right in rights)
 
 
 def transposed(matrix: Float[Array, "X Y"]) -> Float[Array, "Y X"]:
@@ -106,15 +125,30 @@ def transposed(matrix: Float[Array, "X Y"]) -> Float[Array, "Y X"]:
     return transpose
 
 
-def heads_einsum(subscripts: str, left: Array, right: Array) -> Array:
-    """A product over heads, accumulated and returned in float32 or wider."""
+def heads_einsum(subscripts: str, left: Array, right: Array, dtype: DType) -> Array:
+    """A product over heads, accumulated and returned in float32 or wider.
+
+    Args:
+        subscripts: see `jnp.einsum`.
+        left: in the dtype of the compute type, see `cast_kernel`.
+        right: likewise.
+        dtype: the compute type.
+
+    Returns:
+        The product.
+    """
     accumulate = jnp.promote_types(left.dtype, jnp.float32)
+    einsum = functools.partial(
+        jnp.einsum, subscripts, precision=compute_type(dtype, left.dtype).precision
+    )
 
     def narrow(left: Array, right: Array) -> Array:
-        return jnp.einsum(subscripts, left, right, preferred_element_type=accumulate)
+        product: Array = einsum(left, right, preferred_element_type=accumulate)
+        return product
 
     def widened(left: Array, right: Array) -> Array:
-        return jnp.einsum(subscripts, left.astype(accumulate), right.astype(accumulate))
+        product: Array = einsum(left.astype(accumulate), right.astype(accumulate))
+        return product
 
     if left.dtype == accumulate:
         return narrow(left, right)
@@ -136,7 +170,7 @@ def recurrent_product(
         return split_gates(dense(hidden, kernel[0], dtype), num_gates)
     kernel = cast_kernel(kernel, dtype)
     heads = hidden.reshape(*hidden.shape[:-1], num_heads, width).astype(kernel.dtype)
-    product = heads_einsum("...nd,ndk->...nk", heads, kernel)
+    product = heads_einsum("...nd,ndk->...nk", heads, kernel, dtype)
     gates = jnp.split(product, num_gates, axis=-1)
     return tuple(gate.reshape(hidden.shape) for gate in gates)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import Array, DType, Float
+from grnn_jax.ops.compute_type import EXACT
 from grnn_jax.ops.products import dense
 
 
@@ -51,13 +52,15 @@ def mix_sites(
 ) -> Float[Array, "... N C"]:
     """A convolution over all sites, channel by channel: y[n] = Σ_j k[j - n] ⊙ x[j].
 
+    In the dtype of its arguments, exactly.
+
     Args:
         rows: x.
         kernel: k from -(N-1) to N-1, L = 2N - 1.
     """
     sites = np.arange(rows.shape[-2])
     by_distance = kernel[sites[:, None] - sites + sites[-1]]  # [j, n, C]
-    return jnp.einsum("...jc,jnc->...nc", rows, by_distance)
+    return jnp.einsum("...jc,jnc->...nc", rows, by_distance, precision=EXACT)
 
 
 def position_features(num_sites: int, count: int) -> Float[np.ndarray, "N K"]:

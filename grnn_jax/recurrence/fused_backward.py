@@ -173,7 +173,7 @@ def _backward_chunk(
     if kernels is not None:
         # Σ_t h_{t-1} dr_tᵀ for the whole chunk: one product in place of one for each step.
         d_recurrent = d_entering.sums + d_entering.recurrent
-        d_kernel = _add(d_kernel, _kernel_gradient(kernels.plain, before[0], d_recurrent))
+        d_kernel = _add(d_kernel, _kernel_gradient(plan, kernels.plain, before[0], d_recurrent))
     d_sequence, d_shared = _read_gradient(plan, params.shared, steps.sequence, d_projected)
     if plan.read is not None:
         d_shared = _add(carry.shared, d_shared)
@@ -194,7 +194,7 @@ def _backward_step(
     d_weights, d_entering, d_before = pullback(d_state)
     if kernels is not None:
         d_recurrent = d_entering.sums + d_entering.recurrent
-        d_hidden = d_before[0] + _transposed_product(kernels, d_recurrent)
+        d_hidden = d_before[0] + _transposed_product(plan, kernels, d_recurrent)
         d_before = (d_hidden, *d_before[1:])
     d_initial = carry.initial_state
     if step.reset is not None:
@@ -243,18 +243,23 @@ def _kernels(kernel: Float[Array, "heads D GD"], plan: FusedPlan) -> _Kernels:
     return _Kernels(plain, transposed(plain[0]) if len(plain) == 1 else None)
 
 
-def _transposed_product(kernels: _Kernels, d_recurrent: Gates) -> Float[Array, "B H"]:
+def _transposed_product(
+    plan: FusedPlan, kernels: _Kernels, d_recurrent: Gates
+) -> Float[Array, "B H"]:
     """Dh = Vᵀ dr."""
     if kernels.transpose is not None:
         sides = jnp.concatenate(d_recurrent, -1)
-        return dense(sides, kernels.transpose, kernels.transpose.dtype)
+        return dense(sides, kernels.transpose, plan.gated.dtype)
     heads = _split_heads(d_recurrent, len(kernels.plain)).astype(kernels.plain.dtype)
-    product = heads_einsum("...nk,ndk->...nd", heads, kernels.plain)
+    product = heads_einsum("...nk,ndk->...nd", heads, kernels.plain, plan.gated.dtype)
     return product.reshape(*product.shape[:-2], -1)
 
 
 def _kernel_gradient(
-    kernel: Float[Array, "heads D GD"], before: Float[Array, "T B H"], d_recurrent: Gates
+    plan: FusedPlan,
+    kernel: Float[Array, "heads D GD"],
+    before: Float[Array, "T B H"],
+    d_recurrent: Gates,
 ) -> tuple[Float[Array, "heads D _"], ...]:
     """DV = Σ_{t,b} h_{t-1} dr_tᵀ in float32 or wider: of a single head gate by gate.
 
@@ -264,9 +269,10 @@ def _kernel_gradient(
     heads = before.reshape(-1, num_heads, width).astype(kernel.dtype)
     if num_heads == 1:
         rows = [gate.reshape(-1, width).astype(kernel.dtype) for gate in d_recurrent]
-        return tuple(gate[None] for gate in outer_sums(heads[:, 0], rows))
+        return tuple(gate[None] for gate in outer_sums(heads[:, 0], rows, plan.gated.dtype))
     sides = _split_heads(d_recurrent, num_heads).reshape(len(heads), num_heads, -1)
-    return (heads_einsum("and,ank->ndk", heads, sides.astype(kernel.dtype)),)
+    sides = sides.astype(kernel.dtype)
+    return (heads_einsum("and,ank->ndk", heads, sides, plan.gated.dtype),)
 
 
 def _no_kernel_gradient(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Float, PyTree, State
 from grnn_jax.cells.base import Cell, Gated
+from grnn_jax.ops.compute_type import EXACT
 from grnn_jax.ops.products import cast_kernel, recurrent_product, split_gates
 
 
@@ -115,7 +116,8 @@ def step_jacobian(
 
     assert narrow is not None
     direct = direct.reshape(length, num_states, num_states, batch_size, num_blocks, width)
-    blocks = jnp.einsum("tijbnd,de->tidjebn", direct, jnp.eye(width, dtype=direct.dtype))
+    eye = jnp.eye(width, dtype=direct.dtype)
+    blocks = jnp.einsum("tijbnd,de->tidjebn", direct, eye, precision=EXACT)
     for gate in range(gated.num_gates):
         moved = tuple(
             jnp.ones_like(array) if number == gate else array
