@@ -78,6 +78,8 @@ class Config:
     format: str = _setting("text", "What the data are; text: one long stream, lines: one sequence a line, the others: see README.", "data")
     codec: str = _setting("chars", "What an event of text and lines is: a character, a byte, a word or a symbol of SMILES.", "data")
     column: str = _setting("", "Column (key, number from 1) with the sequences, where format=lines reads a .csv, .tsv, .smi, .jsonl or .parquet file.", "data")
+    condition_on: str = _setting("", "Columns (keys, arrays beside the sequences) that each sequence is modelled given, parted by commas; NAME:class or NAME:number says what one is.", "data")
+    label_from: str = _setting("", "folder: each MIDI file is modelled given the name of its folder, the condition label.", "data", choices=("", "folder"))
     as_is: bool = _setting(False, "Read a file as its format says, where its name or its first lines show it to be something else.", "data", may_change=True)
     skip_bad: bool = _setting(False, "Leave out, with a count, what cannot be used of the data (files, sequences), instead of refusing them all.", "data")
     max_file_gib: float = _setting(4.0, "GiB that a compressed data file may expand to; a greater value reads larger ones.", "data", minimum=0.001, may_change=True)
@@ -127,6 +129,7 @@ class Config:
     site_bias: bool = _setting(False, "An output bias for each site, in the families shared over sites.", "model")
     num_units: int = _setting(128, "Units of distribution=factored_categorical.", "model", minimum=1, maximum=MAX_SIZE)
     skip_input: bool = _setting(False, "The output layer sees the last event beside the hidden state.", "model")
+    condition_enters: str = _setting("steps", "Where conditions enter the first layer; steps: at every step, start: with the start input, both: by parameters for each.", "model", choices=("steps", "start", "both"))
     engine: str = _setting("auto", "How the recurrence runs; auto: what was measured fastest for the cell and its size.", "model")
     dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
     remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0, maximum=MAX_COUNT)
@@ -233,6 +236,11 @@ def validate(config: Config) -> None:
         )
     if 0 < c.extend_to <= c.num_steps:
         raise InputError(f"extend_to must be greater than num_steps={c.num_steps}, got {c.extend_to}")
+    if c.condition_enters != "steps" and not (c.condition_on or c.label_from):
+        raise InputError(
+            f"condition_enters={c.condition_enters} needs condition_on=COLUMNS or "
+            "label_from=folder, got none"
+        )
     if c.plateau_patience and not c.eval_every:
         raise InputError("plateau_patience needs eval_every of at least 1, got 0")
     if c.early_stopping_patience and not c.eval_every:

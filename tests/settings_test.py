@@ -16,6 +16,7 @@ SETTINGS = {name for name, field in FIELDS.items() if field.metadata["section"] 
 OF_THE_MODEL = {
     "cell", "num_layers", "residual", "layer_norm", "dropout", "dropout_per", "recurrent_dropout",
     "zoneout", "distribution", "skip_input", "tied_embeddings", "engine", "remat_chunk",
+    "condition_enters",
 }  # fmt: skip
 """Settings that `build_model` reads itself."""
 

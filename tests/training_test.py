@@ -90,7 +90,8 @@ def test_windows_in_a_row_score_as_one_long_window():
     eval_step = jax.jit(make_eval_step(model))
     carry, a = eval_step(state.params, state.carry, first)
     _, b = eval_step(state.params, carry, second)
-    whole = Batch(*(np.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
+    pairs = zip(first[:3], second[:3], strict=True)
+    whole = Batch(*(np.concatenate(pair, axis=1) for pair in pairs))
     _, both = eval_step(state.params, state.carry, whole)
     np.testing.assert_allclose(a["nats"] + b["nats"], both["nats"], rtol=1e-6)
     # And the state matters: the second window alone scores otherwise.

@@ -143,6 +143,11 @@ def run() -> None:
     check_flags()
     method = methods.asked_method()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    if run.codec.conditions is not None:
+        raise InputError(
+            "workdir: samples of a run with condition_on need conditions, as those of "
+            "grnn_jax.sample(..., conditions=...) in Python"
+        )
     if run.codec.is_text:
         if FLAGS.until is not None:
             raise InputError("--until is for the events of --format=events, without --log_probs")

@@ -91,7 +91,7 @@ def run() -> int:
     if FLAGS.score_test:
         values = evaluation.evaluate(FLAGS.workdir, split="test")
         logging.info("test %.4f nats per event", values["nats_per_event"])
-    if FLAGS.show_sample and jax.process_count() == 1:
+    if FLAGS.show_sample and jax.process_count() == 1 and not config.condition_on:
         show_sample(workdir.load_run(FLAGS.workdir))
     logging.info("everything is in %s", FLAGS.workdir)
     return 0

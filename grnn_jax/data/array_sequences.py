@@ -10,6 +10,7 @@ from jaxtyping import Float
 from grnn_jax.config import SPLITS
 from grnn_jax.data.arrays import load_npz
 from grnn_jax.data.bad_records import BadRecords
+from grnn_jax.data.conditions import Values, value_of
 from grnn_jax.data.declared import MAX_FILE_GIB
 from grnn_jax.data.pickled_values import NoNumbers
 from grnn_jax.data.sequences import Sequences
@@ -29,6 +30,7 @@ def read_array_sequences(
     one_width: bool = True,
     bad: BadRecords | None = None,
     max_gib: float = MAX_FILE_GIB,
+    conditions: tuple[str, ...] = (),
 ) -> dict[str, Sequences]:
     """Reads the sequences of an .npz or .npy file; the log says what each array was taken for.
 
@@ -45,6 +47,8 @@ def read_array_sequences(
         one_width: whether all arrays must agree in their axes after the first.
         bad: is told which sequences are no arrays of numbers; without it there must be none.
         max_gib: the GiB that the file may expand to.
+        conditions: names of arrays with a value for each sequence: NAME_x beside an array NAME of
+            sequences, or x beside a single one.
 
     Returns:
         Sequences by split where there is an array train: those of train, valid and test, and of no
@@ -55,6 +59,7 @@ def read_array_sequences(
     """
     arrays = load_npz(path, max_gib)
     every = BadRecords(skip=False) if bad is None else bad
+    beside = _take_conditions(path, arrays, conditions)
     lengths = {name: arrays.pop(name) for name in list(arrays) if name.endswith("lengths")}
     if len(arrays) == 1 and "lengths" in lengths:
         lengths = {f"{next(iter(arrays))}_lengths": lengths["lengths"]}
@@ -72,6 +77,7 @@ def read_array_sequences(
             num_axes,
             lengths.get(f"{name}_lengths"),
             every,
+            _conditions_of(path, name, len(names) == 1, beside, conditions),
         )
         for name in names
     }
@@ -92,12 +98,60 @@ def read_array_sequences(
             "beside which others are left out"
         )
     parts = list(sequences.values())
+    given = [values for part in parts for values in part.conditions or ()]
     return {
         "": Sequences(
             [name for part in parts for name in part.names],
             [item for part in parts for item in part.items],
+            conditions=given if conditions else None,
         )
     }
+
+
+def _take_conditions(
+    path: str, arrays: dict[str, np.ndarray], conditions: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Takes out of all arrays those that hold conditions."""
+    ends = tuple(f"_{name}" for name in conditions)
+    names = [name for name in arrays if name in conditions or (ends and name.endswith(ends))]
+    taken = {name: arrays.pop(name) for name in names}
+    for name, array in taken.items():
+        if array.dtype.kind not in "biufUS":
+            raise InputError(f"{path}, {name}: expected text or numbers, got {array.dtype}")
+    return taken
+
+
+def _conditions_of(
+    path: str,
+    name: str,
+    is_single: bool,
+    beside: dict[str, np.ndarray],
+    conditions: tuple[str, ...],
+) -> np.ndarray | None:
+    """The conditions of the sequences of one array, an object array [N, C]; None without any."""
+    if not conditions:
+        return None
+    columns = []
+    for condition in conditions:
+        known = [f"{name}_{condition}", *([condition] if is_single else [])]
+        found = next((each for each in known if each in beside), None)
+        if found is None:
+            raise InputError(
+                f"{path}: condition_on={condition} needs an array {' or '.join(known)}, got none"
+            )
+        array = beside[found].reshape(-1) if beside[found].ndim == 2 else beside[found]
+        if array.ndim != 1:
+            raise InputError(
+                f"{path}, {found}: expected a value for each sequence, got {list(array.shape)}"
+            )
+        columns.append([value_of(value) for value in array])
+    if len({len(column) for column in columns}) > 1:
+        counts = ", ".join(str(len(column)) for column in columns)
+        raise InputError(f"{path}: expected as many values of each condition, got {counts}")
+    values = np.empty((len(columns[0]), len(columns)), object)
+    for index, column in enumerate(columns):
+        values[:, index] = column
+    return values
 
 
 def _taken_for(array: np.ndarray, count: int) -> str:
@@ -129,13 +183,28 @@ def _is_one_kind(
 
 
 def _sequences(
-    label: str, array: np.ndarray, num_axes: int, lengths: np.ndarray | None, bad: BadRecords
+    label: str,
+    array: np.ndarray,
+    num_axes: int,
+    lengths: np.ndarray | None,
+    bad: BadRecords,
+    conditions: np.ndarray | None = None,
 ) -> Sequences:
     """The sequences of one array."""
+
+    def given(count: int) -> list[Values] | None:
+        if conditions is not None and len(conditions) != count:
+            raise InputError(
+                f"{label}: expected {count} values of each condition, one a sequence, "
+                f"got {len(conditions)}"
+            )
+        return None if conditions is None else list(map(tuple, conditions))
+
     if array.dtype != object and array.ndim <= num_axes:
         if lengths is not None and _adds_up(lengths, array):
             items = np.split(array, np.cumsum(lengths)[:-1])
-            return Sequences([f"{label}[{i}]" for i in range(len(items))], items)
+            names = [f"{label}[{i}]" for i in range(len(items))]
+            return Sequences(names, items, conditions=given(len(items)))
         names, items = [label], [array]
     else:
         held = list(array.reshape(-1) if array.dtype == object else array)
@@ -167,7 +236,7 @@ def _sequences(
             value = held[index]
             what = value.what if isinstance(value, NoNumbers) else type(value).__name__
             raise InputError(f"{names[index]}: expected an array of numbers, got {what}")
-    return Sequences(names, items).take(kept)
+    return Sequences(names, items, conditions=given(len(items))).take(kept)
 
 
 def _adds_up(lengths: np.ndarray, array: np.ndarray) -> bool:

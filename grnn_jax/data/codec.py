@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from grnn_jax.data.conditions import ConditionCodec
 from grnn_jax.errors import InputError
 
 Options = Mapping[str, Any]
@@ -30,12 +31,14 @@ class Codec:
 
     Attributes:
         with_end: whether the end of a sequence is an event, which the codec adds.
+        conditions: what is known of each sequence beside its events, or None.
         name: of the codec, in codec.json.
         is_text: whether events are the tokens of a text.
         options: settings of a run that the codec is made with, and others are not.
     """
 
     with_end: bool = False
+    conditions: ConditionCodec | None = dataclasses.field(default=None, kw_only=True)
 
     name: ClassVar[str] = ""
     is_text: ClassVar[bool] = False
@@ -50,6 +53,16 @@ class Codec:
     def wraps_end(self) -> bool:
         """Whether an event is a dict of the event proper, "event", and a bool, "end"."""
         return self.with_end
+
+    @property
+    def num_conditions(self) -> int:
+        """C, values that are known of each sequence beside its events."""
+        return 0 if self.conditions is None else len(self.conditions.conditions)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The settings that say what another file is to be read for beside its sequences."""
+        return {} if self.conditions is None else self.conditions.options
 
     @property
     def unit(self) -> str:
@@ -84,7 +97,10 @@ class Codec:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild the codec, as JSON values."""
-        return {"codec": self.name} | dataclasses.asdict(self)
+        fields = {"codec": self.name} | dataclasses.asdict(self)
+        if self.conditions is None:
+            del fields["conditions"]  # As it was before there were any.
+        return fields
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> "Codec":
@@ -101,8 +117,10 @@ class Codec:
         """
         fields = {name: _hashable(v) for name, v in description.items() if name != "codec"}
         try:
+            if fields.get("conditions") is not None:
+                fields["conditions"] = ConditionCodec.from_dict(fields["conditions"])
             return cls(**fields)
-        except TypeError as error:
+        except (TypeError, LookupError) as error:
             raise InputError(
                 f"the description of codec {cls.name!r} is not valid: {error}"
             ) from error

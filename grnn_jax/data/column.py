@@ -48,7 +48,7 @@ def column_text(
     kind = kind_of(path)
     if kind in ("smi", "jsonl"):
         values = _smiles_column if kind == "smi" else _json_values
-        return _in_parts(values(_lines_with_ends(chunks), path, column, bad))
+        return _in_parts(values(lines_with_ends(chunks), path, column, bad))
     return _csv_column(chunks, path, column, "\t" if kind == "tsv" else ",", bad)
 
 
@@ -60,7 +60,7 @@ def _csv_column(
     bad: BadRecords | None,
 ) -> Iterator[str]:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
-    rows = csv.reader(_lines_with_ends(chunks), delimiter=delimiter, strict=True)
+    rows = csv.reader(lines_with_ends(chunks), delimiter=delimiter, strict=True)
     index, num_cells, done = -1, 0, 0
     text: list[str] = []
     while True:
@@ -81,7 +81,7 @@ def _csv_column(
         done = line
         if index < 0:
             num_cells = len(row)
-            index, is_names = _index_of(column, row, path)
+            index, is_names = index_of(column, row, path)
             if is_names:
                 text.append("\n")
                 continue
@@ -96,7 +96,7 @@ def _csv_column(
     yield "".join(text)
 
 
-def _index_of(column: str, row: list[str], path: str | os.PathLike[str]) -> tuple[int, bool]:
+def index_of(column: str, row: list[str], path: str | os.PathLike[str]) -> tuple[int, bool]:
     """Where a column stands in the first row, and whether that holds names."""
     if row.count(column) == 1:
         return row.index(column), True
@@ -136,7 +136,7 @@ def _cell(row: list[str], index: int, num_cells: int, where: str, column: str) -
     return row[index]
 
 
-def _lines_with_ends(chunks: Iterable[str]) -> Iterator[str]:
+def lines_with_ends(chunks: Iterable[str]) -> Iterator[str]:
     rest = ""
     for chunk in chunks:
         lines = (rest + chunk).split("\n")
@@ -332,7 +332,7 @@ def fasta_text(
     Raises:
         InputError: names the line before the first record, or the record without a sequence.
     """
-    return _in_parts(_fasta_lines(_lines_with_ends(chunks), path, bad))
+    return _in_parts(_fasta_lines(lines_with_ends(chunks), path, bad))
 
 
 def _fasta_lines(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.column import column_text, fasta_text, parquet_column_text
@@ -83,11 +83,14 @@ class Corpus(NamedTuple):
         is_stream: whether it may be cut anywhere, as a text: it is read in order and scored in
           streams, each of which first reads some events before its own. The sequences of any
           other corpus stay whole.
+        conditions: what is known of each sequence beside its events, `[num_sequences, C]` float32,
+          NaN where a value is missing; None where nothing is.
     """
 
     events: Events
     offsets: Integer[np.ndarray, " S"]
     is_stream: bool = False
+    conditions: Float[np.ndarray, "S C"] | None = None
 
     @property
     def num_events(self) -> int:

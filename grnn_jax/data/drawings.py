@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from grnn_jax.config import SPLITS
 from grnn_jax.data.bad_records import BadRecords
+from grnn_jax.data.conditions import Values, of_one_row
 from grnn_jax.data.declared import MAX_FILE_GIB, open_expanded
 from grnn_jax.data.file_kinds import kind_of
 from grnn_jax.data.sequences import Sequences
@@ -23,7 +24,12 @@ _KEY = "drawing"
 
 
 def read_drawings(
-    path: str, argument: str, as_is: bool, bad: BadRecords, max_gib: float = MAX_FILE_GIB
+    path: str,
+    argument: str,
+    as_is: bool,
+    bad: BadRecords,
+    max_gib: float = MAX_FILE_GIB,
+    conditions: tuple[str, ...] = (),
 ) -> tuple[dict[str, Sequences], Callable[[Any, str], Float[np.ndarray, "T C"]]]:
     """Reads drawings, which are to become rows (Δx, Δy, lifted).
 
@@ -41,6 +47,7 @@ def read_drawings(
         as_is: whether strokes that may be either are lists of points; else they are refused.
         bad: is told which lines are no JSON, where each is a drawing.
         max_gib: the GiB that the file may expand to.
+        conditions: keys of the records of Quick Draw.
 
     Returns:
         The drawings by split, or under "", and what makes rows of a drawing and its name, or
@@ -72,9 +79,22 @@ def read_drawings(
     every = {name: value for split in drawings.values() for name, value in split.items()}
     is_coordinates = _is_coordinates(path, argument, every, as_is)
     read = {
-        split: Sequences(list(named), list(named.values())) for split, named in drawings.items()
+        split: Sequences(list(named), list(named.values()), None, _beside(named, conditions))
+        for split, named in drawings.items()
     }
     return read, lambda drawing, name: _rows(drawing, name, is_coordinates)
+
+
+def _beside(drawings: dict[str, Any], keys: tuple[str, ...]) -> list[Values] | None:
+    """What records say of their drawings beside them; None where nothing is asked for."""
+    if not keys:
+        return None
+    found: list[Values] = []
+    for name, record in drawings.items():
+        if not isinstance(record, dict):
+            raise InputError(f"{name}: expected an object with the keys {', '.join(keys)}")
+        found.append(tuple(of_one_row(record.get(key), f"{name}, key {key!r}") for key in keys))
+    return found
 
 
 def _lines(file: Iterable[bytes], path: str, bad: BadRecords) -> Iterator[tuple[int, Any]]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Integer
 from grnn_jax.config import SPLITS
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
+from grnn_jax.data.conditions import asked
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.number_columns import LARGEST
@@ -80,6 +81,7 @@ class EventsCodec(SequenceCodec):
     scale: float = 1.0
     marks: Sequence[Sequence[str]] = ()
     name: ClassVar[str] = "events"
+    condition_options: ClassVar[tuple[str, ...]] = ("condition_on",)
     options: ClassVar[tuple[str, ...]] = (
         "sequence_column", "time_column", "mark_columns", "time_unit", "origin", "end_column",
     )  # fmt: skip
@@ -112,23 +114,31 @@ class EventsCodec(SequenceCodec):
                     f"mark_columns: {column!r} cannot be the name of a mark; rename the column, "
                     "with letters, digits, _, - and spaces, and other than wait"
                 )
+        given = asked(options).columns
         table = read_table(
             path,
             argument,
             numbers={time: "time_column"} | ({end: "end_column"} if end else {}),
-            texts=dict.fromkeys(marks, "mark_columns")
+            texts=dict.fromkeys(given, "condition_on")
+            | dict.fromkeys(marks, "mark_columns")
             | ({sequence: "sequence_column"} if sequence else {}),
             may_be_empty=(time, end) if end else (),
             dates=dict.fromkeys([time, end] if end else [time], options["time_unit"]),
             max_gib=gib_limit(options),
         )
         if not sequence:
-            return {"": Sequences([path], [_history(table, np.arange(len(table.rows)), options)])}
+            rows = np.arange(len(table.rows))
+            conditions = [table.constant(given, rows)] if given else None
+            history = _history(table, rows, options)
+            return {"": Sequences([path], [history], conditions=conditions)}
         groups = table.groups(sequence)
         names = [f"{path}, sequence {name!r}" for name in groups]
         bad = BadRecords(options.get("skip_bad", False))
+        conditions = None
+        if given:
+            conditions = [table.constant(given, rows[:1]) for rows in groups.values()]
         histories = convert_each(
-            Sequences(names, list(groups.values()), list(groups)),
+            Sequences(names, list(groups.values()), list(groups), conditions),
             lambda rows, _: _named_history(table, sequence, rows, options),
             bad,
         )
@@ -241,6 +251,7 @@ def _named_history(
 ) -> History:
     """The events in the rows of one value of the column of sequences."""
     table.check_not_empty(sequence, rows)
+    table.constant(asked(options).columns, rows)
     return _history(table, rows, options)
 
 

@@ -163,6 +163,8 @@ def load_splits(
         description += f"; {unit} that are also in train: " + ", ".join(
             f"{stored.info[split]} of {split}" for split in ("valid", "test")
         )
+    if codec_object.conditions is not None:
+        description += f"; {codec_object.conditions.summary}"
     valid, test = (corpora[s] if corpora[s].num_events else None for s in ("valid", "test"))
     return Splits(
         corpora["train"], valid, test, codec_object, description, stored.contents, stored.folder

@@ -9,6 +9,7 @@ import numpy as np
 from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
+from grnn_jax.data.conditions import asked
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences
@@ -41,6 +42,7 @@ class ImagesCodec(SequenceCodec):
     pixels: str = "bytes"
     as_is: bool = True
     name: ClassVar[str] = "images"
+    condition_options: ClassVar[tuple[str, ...]] = ("condition_on",)
     options: ClassVar[tuple[str, ...]] = ("levels", "as_is")
 
     @property
@@ -61,7 +63,13 @@ class ImagesCodec(SequenceCodec):
             raise InputError(f"{argument}: expected an .npz or .npy file of images, got {path}")
         bad = BadRecords(options.get("skip_bad", False))
         read = read_array_sequences(
-            path, 2, axes="H, W", one_width=False, bad=bad, max_gib=gib_limit(options)
+            path,
+            2,
+            axes="H, W",
+            one_width=False,
+            bad=bad,
+            max_gib=gib_limit(options),
+            conditions=asked(options).columns,
         )
         bad.finish("images")
         if not options.get("as_is", False):

@@ -16,7 +16,7 @@ LARGEST = float(np.finfo(np.float32).max)
 _MOST_CELLS = 1000
 """Odd cells of a column that are kept to be shown; the others are only counted."""
 
-_MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "-nan", "+nan", "null", "none", "nil", "?",
+MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "-nan", "+nan", "null", "none", "nil", "?",
                       "-", "--", ".", "missing", "<na>", "nat"))  # fmt: skip
 _BOOLEAN = frozenset(("true", "false", "yes", "no", "t", "f"))
 _TIME = re.compile(r"\d{4}-\d\d?(-\d\d?)?\b.*|\d\d?([:/.])\d\d?(\2\d{1,4})?\b.*")
@@ -99,7 +99,7 @@ class Candidate:
         value = parse(cell)
         if not abs(value) <= LARGEST:
             self.odd.add(len(self.values), cell)
-            if cell.strip().lower() in _MISSING:
+            if cell.strip().lower() in MISSING:
                 self._num_missing += 1
             elif value != value:  # Infinity is a number, and an error.
                 self._num_texts += 1

@@ -11,12 +11,13 @@ import numpy as np
 from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
+from grnn_jax.data.conditions import Asked, Values, asked
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.matlab import load_mat
 from grnn_jax.data.midi import NoteCounts, read_midi_pieces
 from grnn_jax.data.pickled_values import NoNumbers
-from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
+from grnn_jax.data.sequences import CONDITIONS, Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
 
 NUM_KEYS = 88
@@ -41,6 +42,7 @@ class PianorollCodec(SequenceCodec):
     mean: float = 0.5
     earlier_midi: bool = True
     name: ClassVar[str] = "pianoroll"
+    condition_options: ClassVar[tuple[str, ...]] = CONDITIONS
     options: ClassVar[tuple[str, ...]] = ("frames_per_beat",)
     training_options: ClassVar[tuple[str, ...]] = ("transpose",)
 
@@ -70,7 +72,13 @@ class PianorollCodec(SequenceCodec):
             }
         elif is_array_file(path):
             splits = read_array_sequences(
-                path, 2, axes="T, 88", one_width=False, bad=bad, max_gib=gib_limit(options)
+                path,
+                2,
+                axes="T, 88",
+                one_width=False,
+                bad=bad,
+                max_gib=gib_limit(options),
+                conditions=asked(options).columns,
             )
         if splits:
             rolls = {split: convert_each(read, _roll, bad) for split, read in splits.items()}
@@ -87,7 +95,7 @@ class PianorollCodec(SequenceCodec):
         def pieces(file: pathlib.Path, counts: NoteCounts) -> list[np.ndarray]:
             return read_midi_pieces(file, frames_per_beat, counts, earlier=earlier)
 
-        return {"": read_midi_files(files, pieces, bad)}
+        return {"": read_midi_files(files, pieces, bad, asked(options))}
 
     def read_options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("frames_per_beat", "earlier_midi")}
@@ -134,6 +142,7 @@ def read_midi_files(
     files: Sequence[pathlib.Path],
     read: Callable[[pathlib.Path, NoteCounts], list[np.ndarray]],
     bad: BadRecords,
+    what: Asked,
 ) -> Sequences:
     """The pieces of MIDI files.
 
@@ -141,14 +150,17 @@ def read_midi_files(
         files: the files.
         read: reads the pieces of one, and tells what was done with notes.
         bad: is told which cannot be read.
+        what: which conditions are asked for: the folder of a file is all that is known.
     """
     counts, names, rolls = NoteCounts(), list[str](), list[np.ndarray]()
+    conditions: list[Values] = []
     for file in files:
         with bad.record():
             pieces = read(file, counts)
             several = len(pieces) > 1
             names += [f"{file}, track {i}" if several else str(file) for i in range(len(pieces))]
             rolls += pieces
+            conditions += [(file.absolute().parent.name,)] * len(pieces)
     bad.finish("MIDI files")
     if counts.outside or counts.unclosed:
         logging.getLogger(__name__).warning(
@@ -157,7 +169,8 @@ def read_midi_files(
             counts.outside,
             counts.unclosed,
         )
-    return Sequences(names, rolls)
+    is_asked = what.from_folder and not what.columns
+    return Sequences(names, rolls, conditions=conditions if is_asked else None)
 
 
 def _sequences(path: str, name: str, array: np.ndarray) -> Sequences:

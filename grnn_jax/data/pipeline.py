@@ -86,6 +86,13 @@ class Windows:
                 self._streams.append(text_stream(corpus, int(cuts[b]), int(cuts[b + 1]), context))
             else:
                 self._streams.append(sequence_stream(corpus, dealt[b]))
+        self._offsets, self._conditions = corpus.offsets, corpus.conditions
+        self._num_segments = 0
+        if corpus.conditions is not None:
+            # Equal in all windows, epochs and processes, so that one program serves them all.
+            shortest = np.cumsum(np.sort(np.diff(corpus.offsets)))
+            most = 1 + int(np.searchsorted(shortest, sequence_length - 1, "right"))
+            self._num_segments = 1 + min(most, len(shortest)) + contiguous
         self._epoch_streams = functools.lru_cache(maxsize=2)(self._shuffled_streams)
 
     def _shuffled_streams(self, epoch: int) -> list[Stream]:
@@ -111,6 +118,10 @@ class Windows:
         shape = (len(streams), self._length)
         mask = np.zeros(shape, bool)
         reset = np.zeros(shape, bool)
+        conditions = None
+        if self._conditions is not None:
+            axes = len(streams), self._num_segments, self._conditions.shape[1]
+            conditions = np.full(axes, np.nan, np.float32)
         events = map_events(
             lambda leaf: np.zeros((*shape, *leaf.shape[1:]), leaf.dtype), self._events
         )
@@ -142,7 +153,12 @@ class Windows:
             mask[row, max(0, context - first) : n] = True
             heads = bounds[low:high] - first
             reset[row, heads[heads >= 0]] = True
-        return Batch(events, mask, reset)
+            if conditions is not None and self._conditions is not None:
+                goes_on = int(heads[0] < 0)  # Such a sequence has the first place.
+                sequence = np.searchsorted(self._offsets, starts[low:high], "right") - 1
+                places = slice(1 - goes_on, 1 - goes_on + high - low)
+                conditions[row, places] = self._conditions[sequence]
+        return Batch(events, mask, reset, conditions)
 
     def positions(self, index: int) -> Integer[np.ndarray, "B T"]:
         """Where the events of a window stand in the corpus.

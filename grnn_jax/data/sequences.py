@@ -16,6 +16,7 @@ import numpy as np
 from grnn_jax.config import FIELDS, SPLITS
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import Codec, Options
+from grnn_jax.data.conditions import Values, asked, fit_conditions
 from grnn_jax.data.corpus import Corpus, Events, event_arrays, file_identity, map_events
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.splitting import Fractions, deal
@@ -25,6 +26,8 @@ from grnn_jax.errors import InputError
 
 READING = "skip_bad", "max_file_gib"
 """The settings of all such formats that say how files are read."""
+CONDITIONS = "condition_on", "label_from"
+"""The settings that say what is read of a sequence beside it."""
 
 
 class Sequences(NamedTuple):
@@ -34,17 +37,23 @@ class Sequences(NamedTuple):
         names: what each sequence is called in messages ("tune 3", "patient 17").
         items: one value a sequence, of whatever type the format reads.
         ids: where the file names its sequences, these names; two splits may not share one.
+        conditions: what the file says of each sequence beside it; None where nothing is asked for.
     """
 
     names: list[str]
     items: list[Any]
     ids: list[str] | None = None
+    conditions: list[Values] | None = None
 
     def take(self, indices: Any) -> "Sequences":
         """Some of the sequences, in the order asked for."""
         chosen = [int(i) for i in indices]
         ids = None if self.ids is None else [self.ids[i] for i in chosen]
-        return Sequences([self.names[i] for i in chosen], [self.items[i] for i in chosen], ids)
+        conditions = None
+        if self.conditions is not None:
+            conditions = [self.conditions[i] for i in chosen]
+        items = [self.items[i] for i in chosen]
+        return Sequences([self.names[i] for i in chosen], items, ids, conditions)
 
 
 def convert_each(
@@ -77,9 +86,11 @@ class SequenceCodec(Codec):
 
     Attributes:
         training_options: settings that only training reads, and not with every format.
+        condition_options: those of `CONDITIONS` that such files have something for.
     """
 
     training_options: ClassVar[tuple[str, ...]] = ()
+    condition_options: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def read(cls, path: str, argument: str, options: Options) -> dict[str, Sequences]:
@@ -90,7 +101,8 @@ class SequenceCodec(Codec):
             argument: the argument that named it, for messages.
             options: a value for each of `cls.options`, and for each of `READING`, which may be
                 missing: skip_bad, whether to leave out what cannot be used, and max_file_gib, the
-                GiB that a file may expand to.
+                GiB that a file may expand to. What of `CONDITIONS` is asked for, `conditions.asked`
+                tells; `Sequences.conditions` holds its values.
 
         Returns:
             Sequences by split, "train", "valid" and "test" where the file has splits; else
@@ -187,7 +199,8 @@ class SequenceFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return (*self.codec.options, *self.codec.training_options, *READING)
+        codec = self.codec
+        return (*codec.options, *codec.training_options, *codec.condition_options, *READING)
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:
@@ -275,7 +288,7 @@ def load_sequences(
         InputError: a file cannot be used, or a sequence's id stands in two splits.
     """
     if codec is not None and folder is not None:
-        stored = open_stored(folder, SPLITS, _empty(codec))
+        stored = open_stored(folder, SPLITS, _empty(codec), codec.num_conditions)
         if stored is not None:
             return stored, codec
     for split, path in paths.items():
@@ -291,18 +304,22 @@ def load_sequences(
     read_options = key["options"] if codec is None else codec.read_options()
     skip_bad = options["skip_bad"]
     read_options = read_options | {name: options[name] for name in READING}
+    read_options |= {n: options.get(n, "") for n in CONDITIONS} if codec is None else codec.given
     if skip_bad:
         key["skip_bad"] = True
     if codec is None:
         splits = _read_splits(format, paths, held_out, read_options)
         codec = format.fit(splits["train"], with_end, key["options"])
+        if splits["train"].conditions is not None:
+            conditions = fit_conditions(asked(read_options), splits["train"].conditions)
+            codec = dataclasses.replace(codec, conditions=conditions)
     key["codec"] = codec.to_dict()
 
     def fill(writers: Mapping[str, CorpusWriter]) -> dict[str, int]:
         read = splits or _read_splits(format, paths, held_out, read_options)
         return _encode(codec, read, writers, skip_bad)
 
-    return store(SPLITS, _empty(codec), fill, cache_dir, key), codec
+    return store(SPLITS, _empty(codec), fill, cache_dir, key, codec.num_conditions), codec
 
 
 def check_path(path: str, argument: str) -> None:
@@ -325,7 +342,7 @@ def _read_splits(
     nothing = Sequences([], [])
     splits = dict.fromkeys(SPLITS, nothing)
     for split, path in paths.items():
-        read = format.read(path, _argument(split), options)
+        read = _read(format, path, _argument(split), options)
         if not any(sequences.items for sequences in read.values()):
             raise InputError(f"{_argument(split)}: {path} has no sequences")
         if split != "train":
@@ -356,6 +373,21 @@ def _read_splits(
     return splits
 
 
+def _read(
+    format: type[SequenceCodec] | SequenceCodec,
+    path: str,
+    argument: str,
+    options: Mapping[str, Any],
+) -> dict[str, Sequences]:
+    """The sequences of a file, each with the conditions that are asked for."""
+    read = format.read(path, argument, options)
+    what = asked(options)
+    told = [each.conditions for each in read.values() if each.items]
+    if what.names and any(not c or len(c[0]) != len(what.names) for c in told):
+        raise InputError(f"{argument}: {path} says nothing of its sequences: {what.described}")
+    return read
+
+
 def _parts_in_time(
     format: type[SequenceCodec], sequences: Sequences, held_out: Fractions
 ) -> dict[str, Sequences]:
@@ -364,7 +396,9 @@ def _parts_in_time(
         return {}
     parts = format.parts(sequences.items[0], held_out) or {}
     return {
-        split: Sequences([f"{sequences.names[0]} ({split} part)"], [part])
+        split: Sequences(
+            [f"{sequences.names[0]} ({split} part)"], [part], conditions=sequences.conditions
+        )
         for split, part in parts.items()
     }
 
@@ -375,9 +409,11 @@ def _join(splits: Mapping[str, Sequences]) -> Sequences:
     ids = None
     if all(part.ids is not None for part in parts):
         ids = [i for part in parts for i in part.ids or ()]
-    return Sequences(
-        [n for part in parts for n in part.names], [i for part in parts for i in part.items], ids
-    )
+    conditions = None
+    if all(part.conditions is not None for part in parts):
+        conditions = [values for part in parts for values in part.conditions or ()]
+    names = [n for part in parts for n in part.names]
+    return Sequences(names, [i for part in parts for i in part.items], ids, conditions)
 
 
 def _empty(codec: SequenceCodec) -> Events:
@@ -410,9 +446,12 @@ def _encode(
     digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
     bad = BadRecords(skip_bad)
     for split, sequences in splits.items():
-        for name, item in zip(sequences.names, sequences.items, strict=True):
+        for index, (name, item) in enumerate(zip(sequences.names, sequences.items, strict=True)):
             events = None
             with bad.record():
+                if codec.conditions is not None:
+                    assert sequences.conditions is not None
+                    given = codec.conditions.encode(sequences.conditions[index], name)
                 encode = functools.partial(codec.encode, item, name)
                 events = encode() if unseen is None else unseen.take(len(digests[split]), encode)
             if events is None:
@@ -422,6 +461,8 @@ def _encode(
             events = _add_end(codec, events)
             writers[split].start_sequence()
             writers[split].append(events)
+            if codec.conditions is not None:
+                writers[split].give(given)
             digest = hashlib.blake2b(digest_size=16)
             for path, leaf in event_arrays(events):
                 digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
@@ -437,12 +478,12 @@ def load_sequence_file(
     """Reads one file whole, encoded by the codec of a run; arguments as `Format.load_file`."""
     check_path(path, argument)
     skip_bad = settings["skip_bad"]
-    options = codec.read_options() | {"skip_bad": skip_bad}
+    options = codec.read_options() | codec.given | {"skip_bad": skip_bad}
     if settings["as_is"] and "as_is" in options:
         options["as_is"] = True
     key = {"source": fingerprint(path), "codec": codec.to_dict(), "options": options}
     reading = {"max_file_gib": settings["max_file_gib"]}
-    sequences = _join(codec.read(path, argument, options | reading))
+    sequences = _join(_read(codec, path, argument, options | reading))
     stored = store(
         ["train"],
         _empty(codec),
@@ -451,5 +492,6 @@ def load_sequence_file(
         ),
         cache_dir,
         key,
+        codec.num_conditions,
     )
     return stored.corpora["train"]

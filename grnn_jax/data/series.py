@@ -12,6 +12,7 @@ from grnn_jax.config import FIELDS, SPLITS
 from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_array_sequences
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
+from grnn_jax.data.conditions import asked
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
@@ -56,6 +57,7 @@ class SeriesCodec(SequenceCodec):
     scale: Sequence[float] = ()
     whole_table: bool = True
     name: ClassVar[str] = "series"
+    condition_options: ClassVar[tuple[str, ...]] = ("condition_on",)
     options: ClassVar[tuple[str, ...]] = ("sequence_column", "value_columns")
 
     @property
@@ -85,7 +87,9 @@ class SeriesCodec(SequenceCodec):
         if not is_array_file(path):
             return {"": _read_table(path, argument, options, names)}
         bad = BadRecords(options.get("skip_bad", False))
-        splits = read_array_sequences(path, 2, bad=bad, max_gib=gib_limit(options))
+        splits = read_array_sequences(
+            path, 2, bad=bad, max_gib=gib_limit(options), conditions=asked(options).columns
+        )
         # Not in training: all channels of the run are named, those of arrays by their numbers.
         in_order = "whole_table" in options and not any(name.isdecimal() for name in names)
         if in_order:
@@ -182,12 +186,14 @@ def _check_channels(item: Series, channels: Sequence[str], name: str) -> None:
 def _read_table(path: str, argument: str, options: Options, names: tuple[str, ...]) -> Sequences:
     default = str(FIELDS["sequence_column"].default)
     sequence_column = options["sequence_column"]
+    given = asked(options).columns
     try:
         table = read_table(
             path,
             argument,
             numbers=dict.fromkeys(names, "value_columns") if names else None,
-            texts={sequence_column: "sequence_column"} if sequence_column else {},
+            texts=dict.fromkeys(given, "condition_on")
+            | ({sequence_column: "sequence_column"} if sequence_column else {}),
             may_be_missing=(default,) if options.get("whole_table") else (),
             max_gib=gib_limit(options),
         )
@@ -210,18 +216,23 @@ def _read_table(path: str, argument: str, options: Options, names: tuple[str, ..
     )
     values = np.column_stack(list(table.numbers.values()))
     if sequence_column not in table.texts:
-        table.check_cells(np.arange(len(values)))
-        return Sequences([path], [Series(values, channels)])
+        every = np.arange(len(values))
+        table.check_cells(every)
+        conditions = [table.constant(given, every)] if given else None
+        return Sequences([path], [Series(values, channels)], conditions=conditions)
     groups = table.groups(sequence_column)
 
     def series(rows: Integer[np.ndarray, " G"], _: str) -> Series:
         table.check_not_empty(sequence_column, rows)
         table.check_cells(rows)
+        table.constant(given, rows)
         return Series(values[rows], channels)
 
     labels = [f"{path}, sequence {name!r}" for name in groups]
     bad = BadRecords(options.get("skip_bad", False))
-    read = convert_each(Sequences(labels, list(groups.values()), list(groups)), series, bad)
+    conditions = [table.constant(given, rows[:1]) for rows in groups.values()] if given else None
+    every_group = Sequences(labels, list(groups.values()), list(groups), conditions)
+    read = convert_each(every_group, series, bad)
     bad.finish("sequences")
     return read
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from grnn_jax.checked_json import parse, with_digest, without_digest
 from grnn_jax.data.corpus import Corpus, Events, event_arrays, map_events
@@ -43,10 +43,13 @@ class CorpusWriter:
     Args:
         path: where the files go, without a suffix; None keeps them in memory.
         like: events whose dtypes and shapes all others have, as in an empty corpus.
+        num_conditions: C, values that are known of each sequence beside its events.
     """
 
-    def __init__(self, path: pathlib.Path | None, like: Events):
+    def __init__(self, path: pathlib.Path | None, like: Events, num_conditions: int = 0):
         self._path = path
+        self._num_conditions = num_conditions
+        self._conditions = array.array("f")
         self._like = like
         self._files: dict[str, IO[bytes]] = {
             name: io.BytesIO() if path is None else open(_file(path, name), "wb")  # noqa: SIM115
@@ -59,6 +62,11 @@ class CorpusWriter:
     def start_sequence(self) -> None:
         """The next event begins a sequence."""
         self._offsets.append(self._length)
+
+    def give(self, conditions: Float[np.ndarray, " C"]) -> None:
+        """What is known of the present sequence."""
+        assert conditions.shape == (self._num_conditions,)
+        self._conditions.frombytes(np.asarray(conditions, np.float32).tobytes())
 
     def append(self, events: Events) -> None:
         """Appends events to the present sequence."""
@@ -76,6 +84,8 @@ class CorpusWriter:
         """What identifies the events and where sequences start."""
         parts = [each.digest() for each in self._hashes.values()]
         parts.append(hashlib.sha256(self._offsets).digest())
+        if self._num_conditions:
+            parts.append(hashlib.sha256(self._conditions).digest())
         return {"num_events": self._length, "sha256": _joint_digest(parts)}
 
     def close(self) -> None:
@@ -84,6 +94,8 @@ class CorpusWriter:
             file.close()
         if self._path is not None:
             self._all_offsets().tofile(self._path.with_suffix(".offsets"))
+            if self._num_conditions:
+                self._all_conditions().tofile(self._path.with_suffix(".conditions"))
 
     def to_memory(self) -> Corpus:
         """Ends the corpus in memory."""
@@ -94,7 +106,11 @@ class CorpusWriter:
             assert isinstance(file, io.BytesIO)
             return np.frombuffer(file.getbuffer(), like.dtype).reshape(-1, *like.shape[1:])
 
-        return Corpus(map_events(read, self._like), self._all_offsets())
+        conditions = self._all_conditions() if self._num_conditions else None
+        return Corpus(map_events(read, self._like), self._all_offsets(), conditions=conditions)
+
+    def _all_conditions(self) -> Float[np.ndarray, "S C"]:
+        return np.frombuffer(self._conditions, np.float32).reshape(-1, self._num_conditions)
 
     def _all_offsets(self) -> Integer[np.ndarray, " S"]:
         return np.append(np.frombuffer(self._offsets, np.int64), np.int64(self._length))
@@ -121,6 +137,7 @@ def store(
     fill: Callable[[Mapping[str, CorpusWriter]], Any],
     cache_dir: str | os.PathLike | None,
     key: Any,
+    num_conditions: int = 0,
 ) -> Stored:
     """Writes corpora once, and opens them memory-mapped ever after.
 
@@ -131,6 +148,7 @@ def store(
         cache_dir: folder for the token files; None keeps the tokens in memory.
         key: JSON that identifies the content; files with the same key are used again, unless they
           are damaged.
+        num_conditions: C, values that are known of each sequence beside its events.
 
     Returns:
         The corpora by name, what `fill` returned, and what identifies them.
@@ -139,7 +157,7 @@ def store(
         InputError: the folder cannot be written.
     """
     if cache_dir is None:
-        writers = {name: CorpusWriter(None, like) for name in names}
+        writers = {name: CorpusWriter(None, like, num_conditions) for name in names}
         info = fill(writers)
         contents = {name: writer.contents() for name, writer in writers.items()}
         return Stored({n: w.to_memory() for n, w in writers.items()}, info, contents, None)
@@ -147,28 +165,31 @@ def store(
     identity = json.dumps([_CACHE_VERSION, list(names), types, key], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
     folder = pathlib.Path(cache_dir) / f"tokens-{digest}"
-    stored = open_stored(folder, names, like)
+    stored = open_stored(folder, names, like, num_conditions)
     if stored is None:
         try:
             if folder.exists():
                 shutil.rmtree(folder)
-            _write_folder(folder, names, like, fill)
+            _write_folder(folder, names, like, fill, num_conditions)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write encoded data to {cache_dir}: {reason}") from error
-        stored = open_stored(folder, names, like)
+        stored = open_stored(folder, names, like, num_conditions)
     if stored is None:
         raise InputError(f"cannot read back the encoded data in {folder}")
     return stored
 
 
-def open_stored(folder: pathlib.Path, names: Sequence[str], like: Events) -> Stored | None:
+def open_stored(
+    folder: pathlib.Path, names: Sequence[str], like: Events, num_conditions: int = 0
+) -> Stored | None:
     """Opens what `store` wrote, without looking at where it came from; reads it whole once.
 
     Args:
         folder: the folder of the token files.
         names: the names of the corpora.
         like: events whose dtypes and shapes all others have, as in an empty corpus.
+        num_conditions: C, values that are known of each sequence beside its events.
 
     Returns:
         The corpora; None where the folder is missing, or other than it was written.
@@ -187,9 +208,14 @@ def open_stored(folder: pathlib.Path, names: Sequence[str], like: Events) -> Sto
                 return None
             digests = [_file_digest(file) for file in files]
             digests.append(hashlib.sha256(np.ascontiguousarray(offsets[:-1]).data).digest())
+            conditions = None
+            if num_conditions:
+                file = folder / f"{name}.conditions"
+                conditions = _memory_map(file, np.empty((0, num_conditions), np.float32))
+                digests.append(_file_digest(file))
             if _joint_digest(digests) != contents[name]["sha256"]:
                 return None
-            corpora[name] = Corpus(events, offsets)
+            corpora[name] = Corpus(events, offsets, conditions=conditions)
         return Stored(corpora, saved["info"], contents, folder)
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -213,12 +239,13 @@ def _write_folder(
     names: Sequence[str],
     like: Events,
     fill: Callable[[Mapping[str, CorpusWriter]], Any],
+    num_conditions: int,
 ) -> None:
     """Writes to a temporary folder, then renames it: a folder with its final name is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
     try:
-        writers = {name: CorpusWriter(temporary / name, like) for name in names}
+        writers = {name: CorpusWriter(temporary / name, like, num_conditions) for name in names}
         try:
             info = fill(writers)
         finally:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from grnn_jax.data.array_sequences import finite_numbers, is_array_file, read_array_sequences
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
+from grnn_jax.data.conditions import asked
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.drawings import read_drawings
@@ -35,6 +36,7 @@ class StrokesCodec(SequenceCodec):
     scale: float = 1.0
     as_is: bool = True
     name: ClassVar[str] = "strokes"
+    condition_options: ClassVar[tuple[str, ...]] = ("condition_on",)
     options: ClassVar[tuple[str, ...]] = ("as_is",)
 
     @property
@@ -56,12 +58,15 @@ class StrokesCodec(SequenceCodec):
         `read_drawings`. The first point counts as an offset from (0, 0).
         """
         bad = BadRecords(options.get("skip_bad", False))
+        given = asked(options).columns
         if is_array_file(path):
-            splits = read_array_sequences(path, 2, axes="T, 3", bad=bad, max_gib=gib_limit(options))
+            splits = read_array_sequences(
+                path, 2, axes="T, 3", bad=bad, max_gib=gib_limit(options), conditions=given
+            )
             checked = {split: convert_each(read, _checked, bad) for split, read in splits.items()}
         else:
             splits, to_rows = read_drawings(
-                path, argument, options.get("as_is", False), bad, gib_limit(options)
+                path, argument, options.get("as_is", False), bad, gib_limit(options), given
             )
             checked = {
                 split: convert_each(

@@ -75,6 +75,24 @@ class Table(NamedTuple):
             if not cells[row]:
                 raise InputError(f"{self.where(row, column)}: expected a name, got an empty cell")
 
+    def constant(self, columns: Iterable[str], rows: Integer[np.ndarray, " G"]) -> tuple[str, ...]:
+        """The cells of text columns that are equal in all of some rows.
+
+        Raises:
+            InputError: they are not.
+        """
+        values = []
+        for column in columns:
+            cells = self.texts[column]
+            values.append(cells[rows[0]])
+            for row in rows:
+                if cells[row] != cells[rows[0]]:
+                    raise InputError(
+                        f"{self.where(row, column)}: expected one value in all rows of a sequence, "
+                        f"{cells[rows[0]]!r:.80}, got {cells[row]!r:.80}"
+                    )
+        return tuple(values)
+
     def groups(self, column: str) -> dict[str, Integer[np.ndarray, " G"]]:
         """The rows of each value of a text column, values and rows in the order of the file.
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from jaxtyping import Integer
 from grnn_jax.config import SPLITS
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import Codec, Options
+from grnn_jax.data.condition_columns import conditions_by_line
+from grnn_jax.data.conditions import Asked, ConditionCodec, Values, asked, fit_conditions
 from grnn_jax.data.corpus import Corpus, FileSource, TextSource, iter_lines, text_pieces
-from grnn_jax.data.file_kinds import COLUMN_KINDS, kind_of
+from grnn_jax.data.file_kinds import COLUMN_FILES, COLUMN_KINDS, kind_of
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.shakespeare import PlaysSource
 from grnn_jax.data.splitting import Fractions, deal
@@ -42,7 +44,7 @@ class TextFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return READING if self.is_stream else ("column", *READING)
+        return READING if self.is_stream else ("column", "condition_on", *READING)
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:
@@ -71,10 +73,16 @@ class TextFormat(Format):
                 for split, path in paths.items()
             }
         loader = TextLoader(
-            sources, held_out, by_line=not self.is_stream, skip_bad=settings["skip_bad"]
+            sources,
+            held_out,
+            by_line=not self.is_stream,
+            skip_bad=settings["skip_bad"],
+            conditions=asked(settings if codec is None else codec.given).columns,
         )
         if codec is None:
             codec = loader.build_codec(CODECS[settings["codec"]], settings)
+            conditions = loader.fit_conditions(type(codec), asked(settings))
+            codec = dataclasses.replace(codec, conditions=conditions)
         assert isinstance(codec, TextCodec)
         return loader.load(codec, cache_dir, folder), codec
 
@@ -96,6 +104,7 @@ class TextFormat(Format):
             by_line=not self.is_stream,
             skip_bad=settings["skip_bad"],
             unseen=settings.get("unseen"),
+            conditions=asked(codec.given).columns,
         )
         return loader.load(codec, cache_dir).corpora["train"]
 
@@ -138,6 +147,12 @@ def _has_columns(path: str) -> bool:
     return kind in COLUMN_KINDS
 
 
+def _row_word(source: TextSource) -> str:
+    """What the lines of a source are called."""
+    is_table = isinstance(source, FileSource) and kind_of(source.path) == "parquet"
+    return "row" if is_table else "line"
+
+
 class TextLoader:
     """Reads sources in passes; holds no text.
 
@@ -147,6 +162,7 @@ class TextLoader:
         by_line: whether each line is a sequence; else each document is one, cut anywhere.
         skip_bad: whether lines that cannot be used are left out, with a warning.
         unseen: leaves out sequences with symbols that the codec does not know; None to refuse them.
+        conditions: columns with what is known of each line beside it.
     """
 
     def __init__(
@@ -157,8 +173,10 @@ class TextLoader:
         by_line: bool,
         skip_bad: bool = False,
         unseen: Unseen | None = None,
+        conditions: tuple[str, ...] = (),
     ):
         self._sources, self._unseen = sources, unseen
+        self._conditions = conditions
         self._by_line = by_line
         self._skip_bad = skip_bad
         self._held_out = held_out
@@ -195,6 +213,29 @@ class TextLoader:
             self._pieces(source, codec) for source in self._sources.values()
         )
         return codec.fit(pieces, self._by_line, options)
+
+    def fit_conditions(self, codec: type[TextCodec], what: Asked) -> ConditionCodec | None:
+        """Learns what is known of the lines of the training split beside them, in one pass."""
+        if not self._conditions:
+            return None
+        source, bad = self._sources["train"], BadRecords(self._skip_bad)
+        split, values = self._split_of_lines(codec), self._values(source)
+        lines = enumerate(self._lines(source, codec, bad))
+        train = [values(number) for i, (_, number, _) in lines if split is None or split[i] == 0]
+        return fit_conditions(what, train)
+
+    def _values(self, source: TextSource) -> Callable[[int], Values]:
+        """What is known of the line of a number beside it."""
+        if not self._conditions:
+            return lambda number: ()
+        if not isinstance(source, FileSource) or not source.column:
+            raise InputError(
+                f"condition_on={','.join(self._conditions)} needs column=NAME of a {COLUMN_FILES}"
+                + (f", got {source.path}" if isinstance(source, FileSource) else ", got no file")
+            )
+        by_line = conditions_by_line(source.path, self._conditions, source.max_gib)
+        nothing = (None,) * len(self._conditions)
+        return lambda number: (by_line[number] if number < len(by_line) else None) or nothing
 
     def _pieces(self, source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
         """The text of a source in pieces none of which cuts a symbol, or its lines."""
@@ -242,7 +283,8 @@ class TextLoader:
         if self._by_line and codec.end is None:
             raise InputError("format 'lines' needs a codec with an end token, as trained on lines")
         like = np.empty(0, codec.dtype)
-        stored = open_stored(folder, SPLITS, like) if folder else None
+        count = codec.num_conditions
+        stored = open_stored(folder, SPLITS, like, count) if folder else None
         if stored is None:
             key: dict[str, Any] = {
                 "sources": {split: source.fingerprint() for split, source in self._sources.items()},
@@ -254,7 +296,7 @@ class TextLoader:
             if self._skip_bad:
                 key["skip_bad"] = True
             fill = self._fill_lines if self._by_line else self._fill_text
-            stored = store(SPLITS, like, lambda out: fill(codec, out), cache_dir, key)
+            stored = store(SPLITS, like, lambda out: fill(codec, out), cache_dir, key, count)
         if not self._by_line and self._splits:
             corpora, whole = dict(stored.corpora), stored.corpora["train"]
             train_end, valid_end = self._held_out.bounds(whole.num_events)
@@ -277,18 +319,25 @@ class TextLoader:
         bad = BadRecords(self._skip_bad)
         for name, source in self._sources.items():
             split = self._split_of_lines(type(codec)) if name == "train" else None
+            values, row = self._values(source), _row_word(source)
             empty = True
             for i, (document, number, line) in enumerate(self._lines(source, type(codec), bad)):
                 empty = False
                 target = name if split is None else SPLITS[split[i]]
                 place, taken = (document, number), len(hashes[target])
                 try:
+                    if codec.conditions is not None:
+                        given = codec.conditions.encode(
+                            values(number), f"{document}, {row} {number}"
+                        )
                     known = write_line(codec, place, line, writers[target], self._unseen, taken)
                 except InputError as error:
                     bad.add(error)
                     continue
                 if not known:
                     continue
+                if codec.conditions is not None:
+                    writers[target].give(given)
                 digest = hashlib.blake2b(line.encode("utf-8", "surrogateescape"), digest_size=8)
                 hashes[target].append(int.from_bytes(digest.digest(), "little"))
             self._finish(bad)

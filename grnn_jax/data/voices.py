@@ -10,6 +10,7 @@ from jaxtyping import Integer
 
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
+from grnn_jax.data.conditions import asked
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.midi import NoteCounts, read_midi_tracks
 from grnn_jax.data.pianoroll import LOWEST_PITCH, midi_files, read_midi_files
@@ -37,6 +38,7 @@ class VoicesCodec(SequenceCodec):
     num_pitches: int = 88
     frames_per_beat: int = 4
     name: ClassVar[str] = "voices"
+    condition_options: ClassVar[tuple[str, ...]] = ("label_from",)
     options: ClassVar[tuple[str, ...]] = ("frames_per_beat",)
     training_options: ClassVar[tuple[str, ...]] = ("transpose",)
 
@@ -59,7 +61,7 @@ class VoicesCodec(SequenceCodec):
             def pieces(file: pathlib.Path, counts: NoteCounts) -> list[np.ndarray]:
                 return [_from_midi(file, options["frames_per_beat"], counts)]
 
-            return {"": read_midi_files(files, pieces, bad)}
+            return {"": read_midi_files(files, pieces, bad, asked(options))}
         try:
             with open(path, encoding="utf-8") as file:
                 values = json.load(file)

@@ -241,6 +241,8 @@ def build_model(config: Config, codec: Codec) -> Model:
             engine=c.engine,
             chunk_size=c.remat_chunk or None,
             skip_input=c.skip_input,
+            conditions=() if codec.conditions is None else codec.conditions.sizes,
+            condition_enters=c.condition_enters,
         )
     except ValueError as error:
         raise InputError(f"the model cannot be built: {error}") from error

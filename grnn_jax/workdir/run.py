@@ -15,6 +15,7 @@ from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import FIELDS, Config, differences, from_json, to_json
 from grnn_jax.data import FORMATS, Codec, Splits, TextCodec, codec_from_dict, load_splits
 from grnn_jax.data.file_kinds import COLUMN_FILES, COLUMN_KINDS, kind_of
+from grnn_jax.data.sequences import CONDITIONS
 from grnn_jax.data.store import remove_others
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model
@@ -186,7 +187,7 @@ def _codec_to_start_with(config: Config) -> Codec:
     """The codec of the run that a new one starts from, if its parameters mean the same there."""
     saved = read_config(config.start_from, "start_from")
     names = {name for name, field in FIELDS.items() if field.metadata["section"] == "model"}
-    names = (names - ONLY_IN_TRAINING) | {"format", "codec", "model_end"}
+    names = (names - ONLY_IN_TRAINING) | {"format", "codec", "model_end", *CONDITIONS}
     codec = _read_codec(Path(config.start_from), "start_from")
     names |= {field.name for field in dataclasses.fields(codec)}
     changed = {n: pair for n, pair in differences(saved, config).items() if n in names}
