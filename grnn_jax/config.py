@@ -157,6 +157,7 @@ class Config:
 
     start_from: str = _setting("", "Workdir of a run whose codec and parameters (best ones, averaged) a new run begins with.", "run")
     seed: int = _setting(0, "Seed of the parameters, of dropout and of the order of the data.", "run", minimum=0, maximum=MAX_SEED)
+    steps_per_call: int = _setting(1, "Training steps that the devices run in one go, without this process; an evaluation or a checkpoint ends a call early, a signal waits for its end.", "run", minimum=1, maximum=2**16, may_change=True)
     log_every: int = _setting(50, "Steps between two lines of metrics.", "run", minimum=1, maximum=MAX_COUNT, may_change=True)
     eval_every: int = _setting(500, "Steps between two evaluations on the validation split; 0: only at the end.", "run", minimum=0, maximum=MAX_COUNT, may_change=True)
     checkpoint_every: int = _setting(500, "Steps between two checkpoints; 0: only at the end.", "run", minimum=0, maximum=MAX_COUNT, may_change=True)

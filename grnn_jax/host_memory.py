@@ -2,10 +2,14 @@
 
 import contextlib
 import functools
+import math
 import re
 from pathlib import Path
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from grnn_jax.errors import InputError
 
@@ -47,6 +51,28 @@ def check_memory(mesh: Mesh, num_bytes: int, arguments: str, what: str) -> None:
         f"{arguments} must be smaller: {what} take at least {num_bytes / 1e9:,.1f} GB, and this "
         f"machine has {total / 1e9:,.1f} GB of memory"
     )
+
+
+def check_events_memory(
+    mesh: Mesh, events: PyTree[np.ndarray], batch_size: int, sequence_length: int, num_batches: int
+) -> None:
+    """Checks that the batches of two calls can be held: of the present one and of the next.
+
+    Args:
+        mesh: the devices.
+        events: all events of the data, arrays [N, ...]; of them only the type matters.
+        batch_size: B, rows of this process.
+        sequence_length: T.
+        num_batches: batches of a call.
+
+    Raises:
+        InputError: there is less memory.
+    """
+    leaves = jax.tree.leaves(events)
+    num_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in leaves)
+    size = 2 * num_batches * batch_size * sequence_length * (num_bytes + 2)  # And two masks.
+    what = f"the batches of two calls ({batch_size} x {sequence_length} x {num_batches})"
+    check_memory(mesh, size, "steps_per_call or batch_size", what)
 
 
 def check_batch_memory(

@@ -7,7 +7,6 @@ A workdir holds everything of a run: `config.json`, `codec.json`, `tokens/` (the
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 import jax
@@ -72,7 +71,7 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> Result:
 
 def _run(loop: TrainingLoop) -> Result:
     config, first = loop.config, loop.step
-    profiling = False
+    to_profile, profiling = config.profile, False
     if first:  # Makes up for what the process before did not come to after its last step.
         loop.save()
         if _due(first, config.eval_every) and first < config.last_step:
@@ -80,20 +79,17 @@ def _run(loop: TrainingLoop) -> Result:
     while (
         loop.step < config.last_step and not loop.progress.stops_early(config) and not loop.stop()
     ):
-        if config.profile and loop.step - first == PROFILED_STEPS[0]:
+        if to_profile and loop.step - first >= PROFILED_STEPS[0]:
             jax.profiler.start_trace(str(loop.workdir / "profile"))
-            profiling = True
-        loop.advance()
-        if profiling and loop.step - first == PROFILED_STEPS[1]:
+            to_profile, profiling = False, True
+        if loop.step == first:
+            loop.advance_first()
+        else:
+            loop.advance()
+        if profiling and loop.step - first >= PROFILED_STEPS[1]:
             loop.flush()
             jax.profiler.stop_trace()
             profiling = False
-        if loop.step == first + 1:  # Compilation is not part of the speed.
-            loop.flush()
-            loop.first_seconds = time.perf_counter() - loop.clock
-            loop.restart_clock()
-        if _due(loop.step, config.log_every) or loop.step == config.last_step:
-            loop.log()
         if _due(loop.step, config.eval_every):
             loop.evaluate_now()
         if _due(loop.step, config.checkpoint_every):
@@ -104,8 +100,7 @@ def _run(loop: TrainingLoop) -> Result:
         jax.profiler.stop_trace()
     time_is_up = loop.stop() == TIME_IS_UP and loop.step < config.last_step
     if loop.stop() in (0, TIME_IS_UP):
-        if loop.progress.num_events:  # Stopped early, between two lines.
-            loop.log()
+        loop.log_rest()  # Stopped early, between two lines.
         loop.evaluate_now()
     loop.save()
     loop.wait()

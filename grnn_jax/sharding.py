@@ -157,9 +157,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of an array whose leading axis is the batch."""
-    return NamedSharding(mesh, P("data"))
+def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """The sharding of an array one axis of which, the leading one by default, is the batch."""
+    return NamedSharding(mesh, P(*[None] * axis, "data"))
 
 
 def tree_shardings(tree: PyTree, mesh: Mesh, rules: Rules = REPLICATED) -> PyTree:
@@ -170,17 +170,18 @@ def tree_shardings(tree: PyTree, mesh: Mesh, rules: Rules = REPLICATED) -> PyTre
     )
 
 
-def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+def shard_batch(batch: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
     """Makes global arrays of the rows that each process read.
 
     Args:
         batch: arrays [B / num_processes, ...], this process's part.
         mesh: mesh with the axis "data".
+        axis: the axis that the rows are along, where it is not the leading one.
 
     Returns:
         The same structure with global arrays [B, ...], split over "data".
     """
-    sharding = batch_sharding(mesh)
+    sharding = batch_sharding(mesh, axis)
 
     def put(rows: np.ndarray) -> jax.Array:
         return jax.make_array_from_process_local_data(sharding, np.asarray(rows))

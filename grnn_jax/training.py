@@ -14,7 +14,7 @@ from grnn_jax import likelihood
 from grnn_jax.array_types import Array, Batch, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.config import Config
 from grnn_jax.model import Carry, Model
-from grnn_jax.optimizer import has_updated
+from grnn_jax.optimizer import has_updated, make_schedule
 from grnn_jax.sharding import (
     REPLICATED,
     Rules,
@@ -181,9 +181,10 @@ def make_train_step(
 
     Returns:
         Pure function (state, batch) -> (state, metrics). Metrics are scalars: nats (their sum),
-        num_events, loss (nats per event), grad_norm (before clipping) and finite (False where the
-        new state holds, or came from, a NaN or an infinity).
+        num_events, loss (nats per event), grad_norm (before clipping), learning_rate and finite
+        (False where the new state holds, or came from, a NaN or an infinity).
     """
+    schedule = make_schedule(config)
     draws = config.dropout > 0 or config.recurrent_dropout > 0 or config.zoneout > 0
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
@@ -230,11 +231,57 @@ def make_train_step(
             "num_events": num_events,
             "loss": loss,
             "grad_norm": grad_norm,
+            "learning_rate": schedule(state.step) * state.learning_rate_scale,
             "finite": finite,
         }
         return new_state, metrics
 
     return train_step
+
+
+def make_train_steps(
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]],
+) -> Callable[[TrainState, Batch, Int[Array, ""]], tuple[TrainState, dict[str, Array]]]:
+    """Makes several training steps one function, so that a device runs them without the host.
+
+    Their number is an argument, not a constant: each step is the same compiled code however many
+    there are of them, and with it the same to the bit however a run is cut into calls.
+
+    Args:
+        train_step: of `make_train_step`.
+
+    Returns:
+        Pure function (state, batches, n) -> (state, metrics): batches are arrays [N, B, ...], of
+        which the first n ≤ N are used; metrics are arrays [N], 0 after the first n.
+    """
+
+    def train_steps(
+        state: TrainState, batches: Batch, num_steps: Int[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        def batch_of(index: Array | int) -> Batch:
+            return jax.tree.map(
+                lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), batches
+            )
+
+        def step(
+            index: Array, loop: tuple[TrainState, dict[str, Array]]
+        ) -> tuple[TrainState, dict[str, Array]]:
+            state, metrics = loop
+            state, of_step = train_step(state, batch_of(index))
+            written = {name: metrics[name].at[index].set(of_step[name]) for name in metrics}
+            return state, written
+
+        size = batches.mask.shape[0]
+        _, shapes = jax.eval_shape(train_step, state, jax.eval_shape(batch_of, 0))
+        nothing = {
+            name: jnp.zeros((size, *each.shape), each.dtype) for name, each in shapes.items()
+        }
+        result: tuple[TrainState, dict[str, Array]] = jax.lax.fori_loop(
+            0, num_steps, step, (state, nothing)
+        )
+        return result
+
+    return train_steps
 
 
 def make_eval_step(

@@ -4,18 +4,21 @@ import dataclasses
 import math
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 from absl import logging
 from jaxtyping import PyTree
 
+from grnn_jax.array_types import Array
 from grnn_jax.cells import count_parameters
 from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import Config
 from grnn_jax.data import FORMATS, Codec, make_augmentation, train_iterator
+from grnn_jax.device_prefetch import DevicePrefetch
 from grnn_jax.errors import InputError, RunError
 from grnn_jax.evaluation import Evaluate, make_evaluate
-from grnn_jax.host_memory import check_batch_memory, check_memory
+from grnn_jax.host_memory import check_batch_memory, check_events_memory, check_memory
 from grnn_jax.likelihood import bits
 from grnn_jax.monitor import Monitor
 from grnn_jax.optimizer import make_optimizer, make_schedule
@@ -26,10 +29,16 @@ from grnn_jax.sharding import (
     make_mesh,
     put_on_mesh,
     replicated,
-    shard_batch,
 )
 from grnn_jax.signals import Signals
-from grnn_jax.training import TrainState, init_train_state, make_train_step, train_state_shardings
+from grnn_jax.speed import Speed
+from grnn_jax.training import (
+    TrainState,
+    init_train_state,
+    make_train_step,
+    make_train_steps,
+    train_state_shardings,
+)
 from grnn_jax.workdir import build_model, load_run, open_workdir
 
 LARGE_FILE = 2**22
@@ -49,6 +58,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+class _Pending(NamedTuple):
+    """A call whose metrics were not read yet; they may still be computed.
+
+    Attributes:
+        first: training steps done before it.
+        num_steps: its own.
+        metrics: scalars, or arrays of at least `num_steps` of them.
+        stop: what all processes agree on, see `TrainingLoop.stop`; None for one process.
+    """
+
+    first: int
+    num_steps: int
+    metrics: dict[str, Array]
+    stop: Array | None
+
+
 class TrainingLoop:
     """The state of a run in this process and the things that a step may be followed by."""
 
@@ -65,6 +90,8 @@ class TrainingLoop:
             logging.info("reading %s", path)
         opened = open_workdir(config, workdir)
         self.config, self.workdir, self.signals, self.mesh = config, workdir, signals, mesh
+        steps, length = config.steps_per_call, config.sequence_length
+        check_events_memory(mesh, opened.splits.train.events, rows, length, steps)
         self.codec: Codec = opened.codec
         self.valid = opened.splits.valid
         self.iterator = train_iterator(
@@ -80,7 +107,6 @@ class TrainingLoop:
             ),
         )
         model, optimizer = build_model(config, self.codec), make_optimizer(config)
-        self.schedule = make_schedule(config)
         self.evaluate: Evaluate = make_evaluate(model, config, mesh)
         logging.info("%s", opened.splits.description)
 
@@ -92,8 +118,9 @@ class TrainingLoop:
         what = f"the {count_parameters(shapes.params):,} parameters and the optimizer's numbers"
         check_memory(mesh, size, "hidden_size", what)
         self.shardings = train_state_shardings(shapes, mesh)
-        self.train_step = jax.jit(
-            make_train_step(model, optimizer, config, mesh),
+        step = make_train_step(model, optimizer, config, mesh)
+        self.run_steps = jax.jit(
+            step if config.steps_per_call == 1 else make_train_steps(step),
             donate_argnums=0,
             out_shardings=(self.shardings, replicated(mesh)),
         )
@@ -112,16 +139,17 @@ class TrainingLoop:
         opened.commit()
         self.identity = _identity(workdir)
         self.trained_nats: float | None = None
-        self.clock, self.clock_events, self.events_per_second = 0.0, 0, 0.0
-        self.first_seconds = 0.0  # Of the first step, with its compilation.
+        self.speed = Speed()
+        self.first_seconds = 0.0  # Of the first call, with its compilation.
         self.ending = 0.0  # Seconds that the last evaluation and its checkpoint may take.
         self.step = int(self.state.step)
         self.saved_step = self.step if self.store.steps() else -1
-        self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.prefetch = DevicePrefetch(self.iterator, mesh, config.steps_per_call)
+        self.pending: _Pending | None = None
+        self.learning_rate = 0.0  # Of the last step whose metrics were read.
         self.agreed_stop = 0
         scored, logged = self.progress.last_step, self.progress.logged_step
         self.monitor = Monitor(workdir, self.step, config.last_step, scored, logged)
-        self.restart_clock()
         num_params = count_parameters(self.state.params)
         self.monitor.say(
             f"{num_params:,} parameters on {mesh.size} {jax.devices()[0].platform} device(s); "
@@ -131,7 +159,7 @@ class TrainingLoop:
             self.monitor.say(
                 f"extend_to={config.extend_to}: from step {self.step} on a new schedule, "
                 f"{config.schedule} to {config.extend_to} steps (the run began with "
-                f"{config.num_steps}); learning rate {float(self.schedule(self.step)):.2e}"
+                f"{config.num_steps}); learning rate {float(make_schedule(config)(self.step)):.2e}"
             )
         if model.distribution.is_density:
             unit = self.codec.unit or "the data as given"
@@ -159,71 +187,96 @@ class TrainingLoop:
             self.saved_best = self.progress.best_step
         return TrainState.join(restored.params, restored.state)
 
-    def restart_clock(self) -> None:
-        """Begins to measure the speed anew."""
-        if self.clock_events:
-            seconds = max(time.perf_counter() - self.clock, 1e-6)
-            self.events_per_second = self.clock_events / seconds
-        self.clock, self.clock_events, self.clock_steps = time.perf_counter(), 0, 0
-
     def advance(self) -> None:
-        """One training step; reads the metrics of the one before, so that no device waits."""
-        batch = shard_batch(next(self.iterator), self.mesh)
-        self.state, metrics = self.train_step(self.state, batch)
-        if self.agree is not None:
-            metrics["stop"] = self.agree(self._own_stop())
-        previous, self.pending = self.pending, (self.step + 1, metrics)
-        self.step += 1
+        """One call of training steps; reads the metrics of the one before, so that no device waits.
+
+        What the next call needs is sent before that, so that it is there when its turn comes.
+        """
+        num_steps, arguments = self.prefetch.take(self._steps_of_call())
+        self.state, metrics = self.run_steps(self.state, *arguments)
+        stop = None if self.agree is None else self.agree(self._own_stop())
+        previous, self.pending = self.pending, _Pending(self.step, num_steps, metrics, stop)
+        self.step += num_steps
+        self.prefetch.prepare(self._steps_of_call())
         self._absorb(previous)
 
-    def _absorb(self, pending: tuple[int, dict[str, jax.Array]] | None) -> None:
-        """Reads the metrics of a step, and stops the run if they are not finite."""
+    def _steps_of_call(self) -> int:
+        """Training steps of the next call: not beyond where something else is to be done."""
+        config = self.config
+        due = [
+            every - self.step % every
+            for every in (config.eval_every, config.checkpoint_every)
+            if every
+        ]
+        return min(config.steps_per_call, config.last_step - self.step, *due)
+
+    def _absorb(self, pending: "_Pending | None") -> None:
+        """Reads the metrics of a call, and stops the run if they are not finite."""
         if pending is None:
             return
-        step, metrics = pending
-        values = jax.device_get(metrics)
-        if not values["finite"]:
-            kept = self.store.steps()
-            where = f"kept: the checkpoint of step {kept[-1]}; " if kept else ""
-            begin = "go on" if kept else "there is no checkpoint yet: start"
-            use = f", or evaluate and sample {self.workdir} as it is" if kept else ""
-            raise RunError(
-                f"step {step} is not finite (loss {values['loss']:g} nats per event, gradient norm "
-                f"{values['grad_norm']:g}); {where}{begin} with a smaller learning_rate or "
-                f"clip_norm in another workdir{use}"
-            )
-        self.progress.add_events(
-            float(values["nats"]), int(values["num_events"]), float(values["grad_norm"])
+        metrics, stop = jax.device_get((pending.metrics, pending.stop))
+        self.agreed_stop = int(stop or 0)
+        self.speed.add_call(pending.num_steps)
+        for index in range(pending.num_steps):
+            step = pending.first + index + 1
+            values = {name: each.reshape(-1)[index] for name, each in metrics.items()}
+            if not values["finite"]:
+                raise RunError(self._not_finite(step, values))
+            num_events = int(values["num_events"])
+            self.progress.add_events(float(values["nats"]), num_events, float(values["grad_norm"]))
+            self.speed.add_step(num_events)
+            self.learning_rate = float(values["learning_rate"])
+            if step % self.config.log_every == 0 or step == self.config.last_step:
+                self._log(step)
+
+    def _not_finite(self, step: int, values: dict[str, Any]) -> str:
+        """What is wrong with a step, and how to go on."""
+        kept = self.store.steps()
+        where = f"kept: the checkpoint of step {kept[-1]}; " if kept else ""
+        begin = "go on" if kept else "there is no checkpoint yet: start"
+        use = f", or evaluate and sample {self.workdir} as it is" if kept else ""
+        return (
+            f"step {step} is not finite (loss {values['loss']:g} nats per event, gradient norm "
+            f"{values['grad_norm']:g}); {where}{begin} with a smaller learning_rate or "
+            f"clip_norm in another workdir{use}"
         )
-        self.agreed_stop = int(values.get("stop", 0))
-        self.clock_events += int(values["num_events"])
-        self.clock_steps += 1
 
     def flush(self) -> None:
-        """Waits for the last step and reads its metrics."""
-        self._absorb(self.pending)
-        self.pending = None
+        """Waits for the last call and reads its metrics."""
+        pending, self.pending = self.pending, None
+        self._absorb(pending)
 
-    def log(self) -> None:
-        """Writes the metrics since the last line."""
+    def advance_first(self) -> None:
+        """The first call, waited for: its compilation is not part of the speed."""
+        begun = time.perf_counter()
+        self.advance()
         self.flush()
-        seconds = time.perf_counter() - self.clock
-        nats, num_events = self.progress.take_mean(self.step)
+        self.first_seconds = time.perf_counter() - begun
+        self.speed.take()
+
+    def log_rest(self) -> None:
+        """Writes the metrics of the steps since the last line, if there are any."""
+        self.flush()
+        if self.progress.num_events:
+            self._log(self.step)
+
+    def _log(self, step: int) -> None:
+        """Writes the metrics of the steps since the last line, up to this one."""
+        nats, num_events = self.progress.take_mean(step)
         self.trained_nats = nats
-        rate = float(self.schedule(self.step - 1)) * float(self.state.learning_rate_scale)
+        self.speed.take()
         self.monitor.report_training(
-            self.step,
+            step,
             {
                 "nats_per_event": nats,
                 "bits_per_event": bits(nats),
                 "num_events": num_events,
                 "grad_norm": self.progress.grad_norm,
-                "learning_rate": rate,
-                "events_per_second": self.clock_events / seconds,
-                "seconds_per_step": seconds / max(self.clock_steps, 1),
+                "learning_rate": self.learning_rate,
+                "events_per_second": self.speed.events_per_second,
+                "seconds_per_step": self.speed.seconds_per_step,
             },
         )
-        self.restart_clock()
 
     def evaluate_now(self) -> None:
         """Scores the validation split; notes the best score, reduces the rate on a plateau."""
@@ -252,7 +305,7 @@ class TrainingLoop:
         if best:
             self.save()
         self.ending = max(self.ending, 1.5 * (time.perf_counter() - begun))
-        self.restart_clock()
+        self.speed.restart()
 
     def save(self) -> None:
         """Writes a checkpoint, and the best one if this is it. The state is known to be finite."""
@@ -261,14 +314,13 @@ class TrainingLoop:
         self.wait()
         self.monitor.flush()
         if self.saved_step != self.step:
-            position = self.iterator.get_state()
-            self.store.save_latest(self.step, params, rest, position, progress)
+            self.store.save_latest(self.step, params, rest, self.prefetch.position, progress)
             self.saved_step = self.step
         if self.progress.best_step == self.step != self.saved_best:
             self.wait()  # Never a best checkpoint that no latest one leads to again.
             self.store.save_best(self.step, params, progress)
             self.saved_best = self.step
-        self.restart_clock()
+        self.speed.restart()
 
     def wait(self) -> None:
         """Waits until what was saved is on the disk, in the directory that the run began in.
@@ -292,11 +344,15 @@ class TrainingLoop:
         return TIME_IS_UP if seconds + self._seconds_to_end() >= 60 * minutes else 0
 
     def _seconds_to_end(self) -> float:
-        """How long the evaluation and the checkpoint at the end are expected to take."""
-        if self.ending or self.valid is None or not self.events_per_second:
-            return self.ending
+        """How long a call more, the evaluation and the checkpoint at the end may take."""
+        # When the next call is sent off, the one before it may have only begun.
+        calls = 2 * self.config.steps_per_call * self.speed.seconds_per_step
+        if self.ending or self.valid is None or not self.speed.events_per_second:
+            return calls + self.ending
         # Not measured yet: reading an event takes no longer than learning from it.
-        return 1.5 * self.valid.num_events / self.events_per_second + self.first_seconds
+        return (
+            calls + 1.5 * self.valid.num_events / self.speed.events_per_second + self.first_seconds
+        )
 
     def stop(self) -> int:
         """The signal that all processes know of, `TIME_IS_UP`, or 0."""

@@ -58,7 +58,7 @@ def assert_same_run(workdir, reference):
 
 
 def test_eight_devices_equal_one(run, one, folder):
-    ended = run("train", "--workdir=eight", "--num_cpu_devices=8", *FLAGS)
+    ended = run("train", "--workdir=eight", "--num_cpu_devices=8", "--steps_per_call=4", *FLAGS)
     assert ended.status == 0, ended.err
     assert "on 8 cpu device(s)" in ended.err
     assert_same_run(folder / "eight", one)
@@ -125,7 +125,7 @@ def finish(processes: list[subprocess.Popen], status: int) -> list[str]:
 
 
 def test_two_processes_equal_one(folder, one, run):
-    first, second = finish(start_processes(folder, "--workdir=two"), 0)
+    first, second = finish(start_processes(folder, "--workdir=two", "--steps_per_call=4"), 0)
     assert "step 6/6" in first and "step 6/6" not in second
     assert_same_run(folder / "two", one)
     alone = run("train", "--workdir=two", *FLAGS)

@@ -44,6 +44,10 @@ def test_more_than_there_is_is_refused(monkeypatch, mesh):
         ({"hidden_size": 2**20}, "hidden_size must be smaller: the .* parameters"),
         ({"batch_size": 2**20, "sequence_length": 2**10}, "batch_size or sequence_length must be"),
         ({"eval_batch_size": 2**20, "sequence_length": 2**10}, "eval_batch_size or sequence_len"),
+        (
+            {"steps_per_call": 2**16, "batch_size": 2**9, "sequence_length": 2**10},
+            r"steps_per_call or batch_size must be smaller: .* \(512 x 1024 x 65536\)",
+        ),
     ],
 )
 def test_training_takes_no_memory_first(tmp_path, mesh, changes, words):

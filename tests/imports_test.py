@@ -31,7 +31,7 @@ HOUSE = [
     ["scoring"],
     ["evaluation", "drawing"],
     ["trained"],
-    ["progress", "signals"],
+    ["progress", "signals", "speed", "device_prefetch"],
     ["training_loop"],
     ["runner"],
     ["cli"],
@@ -48,7 +48,8 @@ PURE = MODEL_ROOMS | {
 }  # fmt: skip
 IMPURE = {
     "startup", "system_errors", "data", "sharding", "host_memory", "plain_path", "checkpoint",
-    "monitor", "workdir", "scoring", "evaluation", "drawing", "trained", "signals",
+    "monitor", "workdir", "scoring", "evaluation", "drawing", "trained", "signals", "speed",
+    "device_prefetch",
     "training_loop", "runner", "cli",
 }  # fmt: skip
 """Rooms that read files, devices, the clock or other rooms that do; every other room is pure."""
