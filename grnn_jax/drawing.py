@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from grnn_jax import sampling
 from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events, map_events
 from grnn_jax.model import Model
-from grnn_jax.sampling.sharded import SampleBlock
+from grnn_jax.sampling.sharded import Block, SampleBlock
 from grnn_jax.sharding import make_mesh
 from grnn_jax.workdir import Run
 
@@ -62,6 +63,7 @@ def iterate_samples(
     seed: int,
     options: Mapping[str, Any],
     first: int = 0,
+    conditions: Float[np.ndarray, "..."] | None = None,
 ) -> Iterator[Drawn]:
     """Draws sequences block by block, on all devices; the next block while one is looked at.
 
@@ -75,6 +77,8 @@ def iterate_samples(
         seed: seed; sample i of a seed is the same whatever num_samples is.
         options: of `sampling.sample`.
         first: the sample to begin with.
+        conditions: what samples are drawn given, [C] for all or [num_samples, C], of a run with
+            conditions.
 
     Yields:
         The samples `first` … `num_samples - 1`, with the end that a codec adds.
@@ -88,12 +92,21 @@ def iterate_samples(
     draw_block = _sharded_sample(run.model, mesh, size, length, num_rows, options)
     key = jax.random.key(seed)
     starts = range(first // size * size, num_samples, size)
-    following = draw_block(run.params, key, starts[0]) if len(starts) else None
+
+    def given(start: int) -> Float[np.ndarray, "..."] | None:
+        # The last block has as many rows as the others.
+        rows = np.minimum(np.arange(start, start + size), num_samples - 1)
+        return conditions if conditions is None or conditions.ndim == 1 else conditions[rows]
+
+    def draw(start: int) -> Block:
+        return draw_block(run.params, key, start, given(start))
+
+    following = draw(starts[0]) if len(starts) else None
     for start in starts:
         samples = following
         assert samples is not None
         if start + size < num_samples:
-            following = draw_block(run.params, key, start + size)
+            following = draw(start + size)
         events, mask, log_probs = jax.device_get(samples[:3])
         lengths = mask.sum(1).tolist()
         nats = -log_probs.astype(np.float64).sum(1)

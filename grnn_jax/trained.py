@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,15 @@ import numpy as np
 from grnn_jax.array_types import AnyArray, Bool, Float
 from grnn_jax.data import Corpus, TextCodec
 from grnn_jax.drawing import Drawn, default_length, iterate_samples
+from grnn_jax.errors import InputError
 from grnn_jax.scoring import make_score_events, records, score_file, sum_sequences
 from grnn_jax.scoring.events import Read, read_hidden
 from grnn_jax.scoring.memory import corpus_in_memory, encode_text
 from grnn_jax.sharding import make_mesh
 from grnn_jax.workdir import Run, load_run
+
+Condition = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""A value of each condition by name, for all sequences or for each."""
 
 
 class TrainedRun(Run):
@@ -26,16 +30,24 @@ class TrainedRun(Run):
     dict of arrays), as a list of such, or as a batch [B, T, ...] with a mask. Strings are encoded
     by the codec of the run, which adds the end of the sequence where that is an event; in arrays it
     must stand to be counted. Every sequence is taken whole, from its first event on.
+
+    A run with `condition_on` needs a `condition`: a dict with a value for each of its conditions
+    (None where it is missing), the same for all sequences, or a list with a dict for each.
     """
 
     def log_prob(
-        self, data: Any, mask: Bool[AnyArray, "B T"] | None = None
+        self,
+        data: Any,
+        mask: Bool[AnyArray, "B T"] | None = None,
+        *,
+        condition: Condition | None = None,
     ) -> float | Float[np.ndarray, " S"]:
         r"""Exact log-probability of each sequence, $\sum_t \log p(x_{t+1} \mid x_{\le t})$.
 
         Args:
             data: one sequence, or several, see the class.
             mask: of a batch, True for events, then False for padding; None where there is none.
+            condition: what the sequences are scored given, see the class.
 
         Returns:
             Nats: one number for one sequence, float64 [S] for several.
@@ -45,6 +57,7 @@ class TrainedRun(Run):
                 of this model.
         """
         corpus, is_one = corpus_in_memory(self, data, mask)
+        corpus = self._given(corpus, condition)
         log_probs = np.zeros(corpus.num_sequences)
         if corpus.num_events:
             nats = self._score(corpus)["nats"]
@@ -52,7 +65,12 @@ class TrainedRun(Run):
         return float(log_probs[0]) if is_one else log_probs
 
     def hidden(
-        self, data: Any, mask: Bool[AnyArray, "B T"] | None = None, *, after: bool = False
+        self,
+        data: Any,
+        mask: Bool[AnyArray, "B T"] | None = None,
+        *,
+        after: bool = False,
+        condition: Condition | None = None,
     ) -> Float[np.ndarray, "T H"] | list[Float[np.ndarray, "T H"]]:
         """The hidden state at each event.
 
@@ -62,6 +80,7 @@ class TrainedRun(Run):
             after: False, row t is the state that has read the events before event t: the one that
                 its log-probability is read from. True, row t has read event t too, so that the
                 last row has read the whole sequence.
+            condition: as `log_prob`.
 
         Returns:
             float32 [T, H] for one sequence, a list of them for several.
@@ -70,6 +89,7 @@ class TrainedRun(Run):
             InputError: as `log_prob`.
         """
         corpus, is_one = corpus_in_memory(self, data, mask, repeat_last=after)
+        corpus = self._given(corpus, condition)
         hidden = np.zeros((0, self.model.cell.hidden_size), np.float32)
         if corpus.num_events:
             hidden = self._score(corpus, read_hidden(self.model))["hidden"]
@@ -117,6 +137,7 @@ class TrainedRun(Run):
         prefix: Any = None,
         temperature: float = 1.0,
         seed: int = 0,
+        condition: Condition | None = None,
         **options: Any,
     ) -> list[Drawn]:
         """Draws sequences, those of sample.py for the same seed.
@@ -127,6 +148,7 @@ class TrainedRun(Run):
             prefix: what every sequence begins with: a string, or events [P, ...].
             temperature: divides the logits; 0 takes the most probable event.
             seed: sequence i of a seed is the same whatever `num_samples` is.
+            condition: what sequences are drawn given, see the class.
             **options: of `sampling.sample`: top_k, top_p, stop, ….
 
         Returns:
@@ -146,6 +168,7 @@ class TrainedRun(Run):
                 length=default_length(self.codec) if length is None else length,
                 seed=seed,
                 options=options,
+                conditions=self._conditions(condition, num_samples),
             )
         )
 
@@ -157,7 +180,7 @@ class TrainedRun(Run):
         Args:
             num_samples: how many.
             prefix: what every sample begins with.
-            **settings: of `draw`: length, temperature, seed, top_k, ….
+            **settings: of `draw`: length, temperature, seed, condition, top_k, ….
 
         Returns:
             Of a run on text the text of each sample, its prefix included; else what `draw` returns.
@@ -174,6 +197,36 @@ class TrainedRun(Run):
         start = np.zeros(0, np.int32) if prefix is None else np.asarray(prefix)
         # Decoded together: the last bytes of the prefix may begin a character.
         return [codec.decode(np.concatenate([start, one.events])) for one in drawn]
+
+    def _conditions(
+        self, condition: Condition | None, count: int
+    ) -> Float[np.ndarray, "..."] | None:
+        """What sequences are given, [C] for all or [N, C]; None of a run without conditions."""
+        codec = self.codec.conditions
+        if codec is None:
+            if condition is not None:
+                raise InputError("condition must be None for a run without condition_on")
+            return None
+        if condition is None:
+            names = ", ".join(codec.names)
+            raise InputError(f"condition must have a value for each of {names}, got none")
+        if isinstance(condition, Mapping):
+            return codec.of_names(condition, "condition")
+        if len(condition) != count:
+            raise InputError(
+                f"condition must be a dict, or a list of {count}, one for each sequence, "
+                f"got {len(condition)}"
+            )
+        every = enumerate(condition)
+        return np.stack([codec.of_names(one, f"condition[{number}]") for number, one in every])
+
+    def _given(self, corpus: Corpus, condition: Condition | None) -> Corpus:
+        """A corpus with what its sequences are given."""
+        conditions = self._conditions(condition, corpus.num_sequences)
+        if conditions is None:
+            return corpus
+        shape = (corpus.num_sequences, conditions.shape[-1])
+        return corpus._replace(conditions=np.broadcast_to(conditions, shape))
 
     def _score(self, corpus: Corpus, read: Read | None = None) -> dict[str, np.ndarray]:
         """What is read at each event of a corpus that is not empty."""

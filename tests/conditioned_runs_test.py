@@ -93,3 +93,26 @@ def test_conditions_of_a_run_are_part_of_it(config, workdir, tmp_path):
     without.write_text("name,nation\nab,Irish\n")
     with pytest.raises(InputError, match="has no column 'age'"):
         evaluate(workdir, data=str(without))
+
+
+def test_a_loaded_run_scores_and_draws_given_conditions(workdir):
+    run = grnn_jax.load(workdir)
+    given = [{"nation": "Irish", "age": 3.0}, {"nation": "Greek", "age": None}]
+    both = run.log_prob(["ab", "cb"], condition=given)
+    each = [run.log_prob(t, condition=c) for t, c in zip(["ab", "cb"], given, strict=True)]
+    np.testing.assert_allclose(both, each, rtol=1e-5)
+    drawn = run.draw(2, condition=given, length=6)
+    events = np.zeros((2, 6), np.int32)
+    mask = np.arange(6) < np.array([[one.num_events] for one in drawn])
+    events[mask] = np.concatenate([one.events for one in drawn])
+    nats = -run.log_prob(events, mask, condition=given)
+    np.testing.assert_allclose([one.nats for one in drawn], nats, rtol=1e-5)
+    assert len(run.sample(3, condition=given[0])) == 3
+    hidden = run.hidden(["ab", "ab"], condition=given)
+    assert (hidden[0] != hidden[1]).any()
+    with pytest.raises(InputError, match="condition must have a value for each of nation, age"):
+        run.log_prob("ab")
+    with pytest.raises(InputError, match="a list of 1, one for each sequence, got 2"):
+        run.log_prob("ab", condition=given)
+    with pytest.raises(InputError, match=r"condition\[1\], 'nation': expected one of the classes"):
+        run.draw(2, condition=[given[0], {"nation": "Norse", "age": 1}])

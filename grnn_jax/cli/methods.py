@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from grnn_jax import sampling
 from grnn_jax.array_types import PRNGKey
@@ -38,6 +39,7 @@ class MakeDraw(Protocol):
         self,
         run: Run,
         prefix: np.ndarray | None,
+        conditions: Float[np.ndarray, "..."] | None,
         key: PRNGKey,
         num_samples: int,
         length: int | None,
@@ -205,6 +207,7 @@ def _all(samples: Any, extras: dict[str, Any], num_samples: int) -> DrawFrom:
 def _beam(
     run: Run,
     prefix: np.ndarray | None,
+    conditions: Float[np.ndarray, "..."] | None,
     key: PRNGKey,
     num_samples: int,
     length: int | None,
@@ -213,7 +216,7 @@ def _beam(
     beams = sampling.beam_search(
         run.model, run.params, FLAGS.beam_width, length or default_length,
         num_groups=FLAGS.beam_groups, diversity=FLAGS.diversity,
-        length_penalty=FLAGS.length_penalty, prefix=prefix,
+        length_penalty=FLAGS.length_penalty, prefix=prefix, conditions=conditions,
     )  # fmt: skip
     beams = jax.tree.map(lambda leaf: leaf[0], beams)
     # Groups one after another: the best of all of them first, what several found once.
@@ -229,14 +232,16 @@ def _beam(
 def _stochastic_beam(
     run: Run,
     prefix: np.ndarray | None,
+    conditions: Float[np.ndarray, "..."] | None,
     key: PRNGKey,
     num_samples: int,
     length: int | None,
     default_length: int,
 ) -> DrawFrom:
     beams = sampling.stochastic_beam_search(
-        run.model, run.params, key, num_samples, length or default_length, prefix=prefix
-    )
+        run.model, run.params, key, num_samples, length or default_length, prefix=prefix,
+        conditions=conditions,
+    )  # fmt: skip
     drawn = np.flatnonzero(np.asarray(beams.perturbed[0]) > -np.inf)
     extras = {"log_inclusion": beams.log_inclusion, "log_weight": beams.log_weights}
     extras = {name: values[0][drawn] for name, values in extras.items()}
@@ -247,6 +252,7 @@ def _stochastic_beam(
 def _constrained(
     run: Run,
     prefix: np.ndarray | None,
+    conditions: Float[np.ndarray, "..."] | None,
     key: PRNGKey,
     num_samples: int,
     length: int | None,
@@ -256,14 +262,17 @@ def _constrained(
         run.model, run.codec, FLAGS.regex, FLAGS.template, length, default_length
     )
     name = asked_method()
-    if not FLAGS.method and not flags.is_typed("num_particles"):
+    by_row = conditions is not None and conditions.ndim == 2
+    if not FLAGS.method and not flags.is_typed("num_particles") and not by_row:
         name = "enumerate" if sampling.count_good_prefixes(allowed) <= FEW else name
     # All batches have the same shape, so that a sample is the same wherever drawing begins.
     size = min(BATCH_SIZE, num_samples)
     given = (run.model, run.params)
     if name == "enumerate":
         try:
-            prefixes = sampling.score_prefixes(*given, allowed, prefix=prefix)
+            prefixes = sampling.score_prefixes(
+                *given, allowed, prefix=prefix, conditions=conditions
+            )
         except ValueError as error:
             hint = "--method=particles has no such limit"
             raise InputError(f"--method=enumerate: {error}; {hint}") from error
@@ -272,7 +281,9 @@ def _constrained(
         if name == "enumerate":
             return prefixes.sample(key, size, first_index=start)
         arguments = (*given, key, size, allowed)
-        settings: dict[str, Any] = {"prefix": prefix, "first_index": start}
+        rows = np.minimum(np.arange(start, start + size), num_samples - 1)
+        own = conditions[rows] if by_row and conditions is not None else conditions
+        settings: dict[str, Any] = {"prefix": prefix, "conditions": own, "first_index": start}
         if name == "masked":
             return sampling.sample_masked(*arguments, temperature=FLAGS.temperature, **settings)
         particles = sampling.sample_particles(
@@ -292,7 +303,14 @@ def _constrained(
     return draw
 
 
-def draw_from(run: Run, *, prefix: np.ndarray, length: int | None, default_length: int) -> DrawFrom:
+def draw_from(
+    run: Run,
+    *,
+    prefix: np.ndarray,
+    conditions: Float[np.ndarray, "..."] | None,
+    length: int | None,
+    default_length: int,
+) -> DrawFrom:
     """Draws text as --method says.
 
     What belongs to the method comes with each sample, natural logarithms all of them: score (beam);
@@ -302,6 +320,7 @@ def draw_from(run: Run, *, prefix: np.ndarray, length: int | None, default_lengt
     Args:
         run: a trained model of text.
         prefix: tokens that every sample begins with; constraints are about what follows them.
+        conditions: what samples are drawn given, [C], or [N, C] where each is drawn by itself.
         length: most events of a sample; None where the flag was not given.
         default_length: what length is then, but for templates.
 
@@ -321,7 +340,7 @@ def draw_from(run: Run, *, prefix: np.ndarray, length: int | None, default_lengt
     assert draw is not None
     start = prefix if len(prefix) else None
     key = jax.random.key(FLAGS.seed)
-    return draw(run, start, key, FLAGS.num_samples, length, default_length)
+    return draw(run, start, conditions, key, FLAGS.num_samples, length, default_length)
 
 
 METHODS = {

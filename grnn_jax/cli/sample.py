@@ -4,6 +4,7 @@
     grnn-sample --workdir=runs/default --prefix="ROMEO: " --num_samples=3
     grnn-sample --workdir=runs/chorales --num_samples=9 --output=chorales
     grnn-sample --workdir=runs/names --method=beam --num_samples=8
+    grnn-sample --workdir=runs/nations --condition=nation=Irish --num_samples=20
     grnn-sample --workdir=runs/names --regex="[A-Z][a-z]{3,6}" --num_samples=20
 
 A single sample of a text is shown while it is drawn; several are drawn side by side. Lines go also
@@ -18,13 +19,16 @@ the same command goes on after a kill.
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 import jax
+import numpy as np
+from jaxtyping import Float
 
-from grnn_jax.cli import command, flags, methods
+from grnn_jax.cli import command, flags, given, methods
 from grnn_jax.cli.large_request import forget_request, write_request, write_stream
 from grnn_jax.cli.sequence_samples import write_sequences
 from grnn_jax.cli.targets import standard_output
@@ -70,9 +74,11 @@ def output(path: str) -> Iterator[TextIO]:
         raise InputError(f"--output: cannot write {path}: {error.strerror}") from error
 
 
-def request_settings(run: Run) -> dict[str, Any]:
+def request_settings(run: Run, conditions: Float[np.ndarray, "..."] | None) -> dict[str, Any]:
     """What decides what the samples are: an unfinished file goes on with no others."""
     values = {name: v for name, v in flags.script_values().items() if name != "output"}
+    if conditions is not None:  # The file that they are from may be another by then.
+        values["conditions"] = hashlib.sha256(conditions.tobytes()).hexdigest()
     return values | {
         "workdir": os.path.abspath(FLAGS.workdir),
         "step": run.step,
@@ -97,7 +103,7 @@ def asked_options(run: Run) -> dict[str, Any]:
     return asked | methods.token_options(run)
 
 
-def write_texts(run: Run, method: str) -> None:
+def write_texts(run: Run, method: str, conditions: Float[np.ndarray, "..."] | None) -> None:
     """Draws samples of text by a method, and writes them as the flags say."""
     start, path = encode_prefix(run, FLAGS.prefix), os.path.expanduser(FLAGS.output)
     folder = os.path.dirname(path) or "."
@@ -115,22 +121,27 @@ def write_texts(run: Run, method: str) -> None:
     values["length"] = FLAGS.length or DEFAULT_LENGTH
     if method != "ancestral":
         draw = methods.draw_from(
-            run, prefix=start, length=FLAGS.length, default_length=DEFAULT_LENGTH
+            run,
+            prefix=start,
+            conditions=conditions,
+            length=FLAGS.length,
+            default_length=DEFAULT_LENGTH,
         )
     elif FLAGS.num_samples == 1 and form.is_plain:
         shown = None if not path else form
         with output(path) as file:
-            options = asked_options(run)
+            options = asked_options(run) | {"conditions": conditions}
             write_samples(run, file, prefix=FLAGS.prefix, form=shown, **values, **options)
             if not path and file.isatty():
                 file.write("\n")
         return
     else:
-        draw = ancestral(run, start, options=asked_options(run), **values)
+        options = asked_options(run)
+        draw = ancestral(run, start, options=options, conditions=conditions, **values)
     several = FLAGS.num_samples > 1
     records = text_records(run, start, draw, form if path else None)
     if path:
-        settings = request_settings(run)
+        settings = request_settings(run, conditions)
         write_request(
             form.target(path), FLAGS.num_samples, settings, records, count_duplicates=several
         )
@@ -143,26 +154,23 @@ def run() -> None:
     check_flags()
     method = methods.asked_method()
     run = load_run(FLAGS.workdir, FLAGS.checkpoint)
-    if run.codec.conditions is not None:
-        raise InputError(
-            "workdir: samples of a run with condition_on need conditions, as those of "
-            "grnn_jax.sample(..., conditions=...) in Python"
-        )
+    conditions = given.asked_conditions(run, method)
     if run.codec.is_text:
         if FLAGS.until is not None:
             raise InputError("--until is for the events of --format=events, without --log_probs")
-        write_texts(run, method)
+        write_texts(run, method, conditions)
         return
     if method != "ancestral":
         flag = next(name for name in ("regex", "template", "method") if flags.value(name))
-        given, name = flags.value(flag), run.codec.name
-        raise InputError(f"--{flag}={given} is for text, and samples of this run are {name}")
+        value, name = flags.value(flag), run.codec.name
+        raise InputError(f"--{flag}={value} is for text, and samples of this run are {name}")
     options = asked_options(run)
     if FLAGS.prefix:
         raise InputError(f"--prefix is text, and the samples of this run are {run.codec.name}")
     names = ("num_samples", "seed", "log_probs", "length", "until")
     options |= {name: flags.value(name) for name in names}
-    write_sequences(run, FLAGS.output, FLAGS.workdir, request=request_settings(run), **options)
+    options |= {"conditions": conditions, "request": request_settings(run, conditions)}
+    write_sequences(run, FLAGS.output, FLAGS.workdir, **options)
 
 
 def define_flags() -> None:
@@ -180,6 +188,7 @@ def define_flags() -> None:
     keep = "Keep the k most probable events; 0 keeps all."
     define("integer", "top_k", 0, keep, minimum=0, maximum=MAX_COUNT)
     define("float", "top_p", 1.0, "Keep the most probable events up to this probability.")
+    given.define_flags()
     methods.define_flags()
     bias = "Draw strokes closer to the most probable ones, from 0 (not at all) up."
     define("float", "bias", 0.0, bias, minimum=0)

@@ -5,11 +5,15 @@
     grnn-score --workdir=runs/a --other_workdir=runs/b --data=lines.txt
     grnn-score --workdir=runs/molecules --data=molecules.txt --hidden=states.npy
     grnn-score --workdir=runs/molecules --data=others.txt --rank=nats --unseen=rank_first
+    grnn-score --workdir=runs/default --split=test
+    grnn-score --workdir=runs/nations --split=test --posterior=nation
 
 Writes a record for each sequence: num_events, nats (-log p), bits, those of an event, perplexity;
-with --other_workdir also log_ratio, log p(sequence) of this run less that of the other. Records
-are JSON lines on standard output, or go to --output; then the last line printed is one JSON object
-with the score of the whole file, that of evaluate.py.
+with --other_workdir also log_ratio, log p(sequence) of this run less that of the other. With
+--posterior=CONDITION: the probability of each of its classes, by Bayes' rule, and at the end their
+accuracy, log loss (nats) and calibration. Records are JSON lines on standard output, or go to
+--output; then the last line printed is one JSON object with the score of the whole file, that of
+evaluate.py.
 """
 
 import contextlib
@@ -22,12 +26,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from grnn_jax.cli import command, flags
+from grnn_jax.cli import command, flags, posterior
 from grnn_jax.cli.countdown import Countdown
 from grnn_jax.cli.targets import standard_output
 from grnn_jax.cli.writers.records import check_suffix, finite, write_json_lines, write_records
 from grnn_jax.cli.writers.surprise import MOST_CHARACTERS, plot_line_surprise, plot_text_surprise
-from grnn_jax.config import MAX_COUNT
+from grnn_jax.config import MAX_COUNT, SPLITS
 from grnn_jax.data import FORMATS
 from grnn_jax.data.unseen import LeftOut, listing
 from grnn_jax.errors import InputError
@@ -40,6 +44,7 @@ from grnn_jax.scoring import (
     SequenceScores,
     compare,
     read_file,
+    read_split,
     records,
     score_sequences,
     summary,
@@ -55,8 +60,14 @@ def check_flags() -> None:
     Raises:
         InputError: a flag is missing or does not fit.
     """
-    if not FLAGS.data:
-        raise InputError("--data must name the file to score, got none")
+    if not FLAGS.data and not flags.is_typed("split"):
+        raise InputError("--data must name the file to score, or --split a split, got none")
+    flags.check_split()
+    if not FLAGS.data and FLAGS.other_workdir:
+        raise InputError("--other_workdir needs --data: the splits of two runs may differ")
+    if not FLAGS.data and flags.is_typed("unseen"):
+        raise InputError("--unseen is for the symbols of --data, got none")
+    posterior.check_flags()
     if FLAGS.output:
         check_suffix(FLAGS.output)
     if FLAGS.hidden and not FLAGS.hidden.endswith(".npy"):
@@ -77,6 +88,10 @@ def is_stream_of_text(run: Run) -> bool:
 def read(runs: Sequence[Run], folder: str) -> list[ReadFile]:
     """--data as events of each run, the same sequences for all of them."""
     path = os.path.expanduser(FLAGS.data)
+    if not path:
+        (run,) = runs
+        each_line = FLAGS.each_line and is_stream_of_text(run)
+        return [read_split(run, FLAGS.workdir, FLAGS.split, each_line=each_line)]
 
     def read_by(run: Run, also: Mapping[int, LeftOut]) -> ReadFile:
         each_line = FLAGS.each_line and is_stream_of_text(run)
@@ -145,11 +160,19 @@ def plot(scored: ScoredFile, other: ScoredFile | None, scores: SequenceScores) -
     plot_line_surprise(path, values, unit=unit, other=beside)
 
 
+def of_what(run: Run) -> dict[str, Any]:
+    """What was scored."""
+    return {"data": FLAGS.data} if FLAGS.data else {"data": run.config.data, "split": FLAGS.split}
+
+
 def run() -> None:
     """Scores as the flags say."""
     check_flags()
     reading = flags.reading()
-    run = read_otherwise(load_run(FLAGS.workdir, FLAGS.checkpoint), FLAGS.data, **reading)
+    own = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    run = read_otherwise(own, FLAGS.data, **reading)
+    if FLAGS.posterior and FLAGS.data:
+        run = posterior.for_posterior(run)
     other_run = None
     if FLAGS.other_workdir:
         other_run = load_run(FLAGS.other_workdir, FLAGS.checkpoint, argument="other_workdir")
@@ -171,6 +194,13 @@ def run() -> None:
         hidden = os.path.expanduser(FLAGS.hidden) if FLAGS.hidden else None
         files = read([run] if other_run is None else [run, other_run], folders[0])
         tell_of_unseen(files[0])
+        if FLAGS.posterior:
+            train = None
+            if FLAGS.prior == "train":
+                train = read_split(own, FLAGS.workdir, "train").corpus
+            more = {"checkpoint": FLAGS.checkpoint, **of_what(run), "workdir": FLAGS.workdir}
+            posterior.write_posterior(run, files[0], folders[0], train, more)
+            return
         scored = score(run, files[0], folders[0], hidden)
         other = None if other_run is None else score(other_run, files[1], folders[1])
         scores = scored.scores if other is None else compare(scored, other, FLAGS.per_event)
@@ -186,7 +216,7 @@ def run() -> None:
             "is_density": is_density,
             **({"unit": run.codec.unit} if is_density else {}),
             "checkpoint": FLAGS.checkpoint,
-            "data": FLAGS.data,
+            **of_what(run),
             "workdir": FLAGS.workdir,
             **({"other_workdir": FLAGS.other_workdir} if other is not None else {}),
         }
@@ -206,7 +236,10 @@ def run() -> None:
 def define_flags() -> None:
     """Defines the flags of the command."""
     define = flags.define
-    define("string", "data", "", "File to score, in the format of the run.")
+    define("string", "data", "", "File to score, in the format of the run; else give --split.")
+    shown = "Split of the run's own data to score, where no --data is given."
+    define("enum", "split", "valid", shown, enum_values=list(SPLITS))
+    posterior.define_flags()
     flags.define_reading()
     where = "File for the records, .jsonl, .csv or .parquet; empty: JSON lines, standard output."
     define("string", "output", "", where)

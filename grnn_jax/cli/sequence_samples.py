@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from grnn_jax.cli.large_request import Record, forget_request, write_request, write_stream
 from grnn_jax.cli.targets import Target, standard_output, text_file
@@ -40,6 +41,7 @@ def write_sequences(
     seed: int = 0,
     log_probs: bool = False,
     until: float | None = None,
+    conditions: Float[np.ndarray, "..."] | None = None,
     **options: Any,
 ) -> None:
     """Draws samples of a format other than text and lines, and writes them as it asks for.
@@ -56,6 +58,7 @@ def write_sequences(
         seed: seed of the samples.
         log_probs: write one JSON object a sample instead: nats and num_events.
         until: of events in time, the time at which a sample ends; None for its length alone.
+        conditions: what samples are drawn given, [C] for all or [N, C], of a run with conditions.
         **options: of `sampling.sample`.
 
     Raises:
@@ -65,6 +68,7 @@ def write_sequences(
         raise InputError("--until is for the events of --format=events, without --log_probs")
     length = length or default_length(run.codec)
     settings = {"num_samples": num_samples, "length": length, "seed": seed, "options": options}
+    settings["conditions"] = conditions
     records = sequence_records(run, log_probs, until, **settings)
     target, shown = _target(run, os.path.expanduser(path), workdir, num_samples, length, log_probs)
     if shown:

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from grnn_jax import sampling
 from grnn_jax.cli.large_request import Record, write_stream
@@ -32,6 +33,7 @@ def write_samples(
     log_probs: bool = False,
     count_duplicates: bool = False,
     form: TextForm | None = None,
+    conditions: Float[np.ndarray, "..."] | None = None,
     **options: Any,
 ) -> None:
     """Draws samples and writes them as text.
@@ -51,13 +53,23 @@ def write_samples(
         count_duplicates: tell how many of several samples are different, in the log.
         form: of the file: the log tells whether a single sample is not read back from it, if it has
             no more than `MOST_CHECKED` events.
+        conditions: what samples are drawn given, [C] for all or [N, C], of a run with conditions.
         **options: of `sampling.sample`: temperature, top_k, …, stop.
     """
     start = encode_prefix(run, prefix)
     if num_samples == 1 and not log_probs:
-        _write_one(run, file, start, length, seed, form, options)
+        one = options if conditions is None else options | {"conditions": conditions}
+        _write_one(run, file, start, length, seed, form, one)
         return
-    draw = ancestral(run, start, num_samples=num_samples, length=length, seed=seed, options=options)
+    draw = ancestral(
+        run,
+        start,
+        num_samples=num_samples,
+        length=length,
+        seed=seed,
+        options=options,
+        conditions=conditions,
+    )
     shown = text_form(text_codec(run), "", log_probs=log_probs)
     records = text_records(run, start, draw)
     write_stream(shown.target(""), file, records(0), count_duplicates and num_samples > 1)

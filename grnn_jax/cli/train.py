@@ -14,9 +14,12 @@ import dataclasses
 import os
 import sys
 import time
+from pathlib import Path
 
 import jax
+import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from grnn_jax import evaluation, runner, workdir
 from grnn_jax.cli import command, flags, presets
@@ -39,17 +42,33 @@ def draw_learning_curve() -> None:
             logging.warning("could not draw the learning curve: %s", error)
 
 
+def conditions_to_show(run: workdir.Run, count: int) -> Float[np.ndarray, "N C"] | None:
+    """The conditions of some training sequences, from all over the data; the log tells them."""
+    if run.codec.conditions is None:
+        return None
+    corpus = workdir.load_run_data(run.config, Path(FLAGS.workdir), run.codec).train
+    assert corpus.conditions is not None
+    chosen = np.linspace(0, corpus.num_sequences - 1, count).astype(int)
+    conditions = np.asarray(corpus.conditions[chosen])
+    for number, values in enumerate(conditions):
+        pairs = run.codec.conditions.decode(values).items()
+        logging.info("sample %d is given %s", number, ", ".join(f"{n}={v}" for n, v in pairs))
+    return conditions
+
+
 def show_sample(run: workdir.Run) -> None:
     """Prints a sample of text, or writes samples of other formats into the workdir."""
     if not run.codec.is_text:
         folder = os.path.join(FLAGS.workdir, "samples")
+        given = conditions_to_show(run, NUM_SAMPLES)
         try:
-            write_sequences(run, folder, FLAGS.workdir, num_samples=NUM_SAMPLES)
+            write_sequences(run, folder, FLAGS.workdir, num_samples=NUM_SAMPLES, conditions=given)
         except InputError as error:
             logging.warning("could not write samples: %s", error)
         return
     is_stream = FORMATS[run.config.format].is_stream
-    write_samples(run, sys.stdout, num_samples=1 if is_stream else 5)
+    count = 1 if is_stream else 5
+    write_samples(run, sys.stdout, num_samples=count, conditions=conditions_to_show(run, count))
     if is_stream:
         print()
 
@@ -91,7 +110,7 @@ def run() -> int:
     if FLAGS.score_test:
         values = evaluation.evaluate(FLAGS.workdir, split="test")
         logging.info("test %.4f nats per event", values["nats_per_event"])
-    if FLAGS.show_sample and jax.process_count() == 1 and not config.condition_on:
+    if FLAGS.show_sample and jax.process_count() == 1:
         show_sample(workdir.load_run(FLAGS.workdir))
     logging.info("everything is in %s", FLAGS.workdir)
     return 0

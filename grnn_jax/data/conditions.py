@@ -148,6 +148,12 @@ class Condition:
             )
         return float(self._index[name])
 
+    def decode(self, value: float) -> Any:
+        """A class or a number again, None where it is missing."""
+        if math.isnan(value):
+            return None
+        return self.classes[int(value)] if self.kind == "class" else value * self.scale + self.mean
+
     @property
     def _index(self) -> dict[str, int]:
         # Kept beside the fields, which alone say whether two are equal.
@@ -207,6 +213,33 @@ class ConditionCodec:
         pairs = zip(self.conditions, values, strict=True)
         encoded = [each.encode(value, f"{where}, {each.name!r}") for each, value in pairs]
         return np.asarray(encoded, np.float32)
+
+    def of_names(self, given: Mapping[str, Any], where: str) -> Float[np.ndarray, " C"]:
+        """The values of one sequence by name, as users give them.
+
+        Args:
+            given: a value of each condition; None or "" where it is missing.
+            where: what they are called in messages.
+
+        Raises:
+            InputError: a name is none of the conditions, or lacks; or as `encode`.
+        """
+        known = ", ".join(self.names)
+        for name in given:
+            if name not in self.names:
+                raise InputError(f"{where}: {name!r} is no condition of this run; they are {known}")
+        for name in self.names:
+            if name not in given:
+                raise InputError(
+                    f"{where} must name all conditions of this run, {known}: {name!r} lacks "
+                    f"({name}= stands for a missing value)"
+                )
+        return self.encode(tuple(value_of(given[name]) for name in self.names), where)
+
+    def decode(self, values: Float[np.ndarray, " C"]) -> dict[str, Any]:
+        """The classes and numbers of one sequence by name, None where they are missing."""
+        pairs = zip(self.conditions, np.asarray(values).tolist(), strict=True)
+        return {each.name: each.decode(value) for each, value in pairs}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild the codec, as JSON values."""

@@ -1,7 +1,6 @@
 """Sampling on several devices: each draws its part of the sequences, without waiting for others."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.conditions import check_conditions
 from grnn_jax.model import Model
 from grnn_jax.sampling.ancestral import sample
 from grnn_jax.sampling.refill import sample_many
@@ -22,7 +22,26 @@ class Block(NamedTuple):
     log_probs: Float[Array, "B T"]
 
 
-SampleBlock = Callable[[Params, PRNGKey, int | Int[AnyArray, ""]], Block]
+@runtime_checkable
+class SampleBlock(Protocol):
+    """Draws a block of sequences."""
+
+    def __call__(
+        self,
+        params: Params,
+        key: PRNGKey,
+        first_index: int | Int[AnyArray, ""],
+        conditions: Float[AnyArray, "..."] | None = None,
+    ) -> Block:
+        """The sequences first_index … first_index + B - 1, each array split over "data".
+
+        Args:
+            params: parameters of the model.
+            key: a typed key.
+            first_index: of the first sequence.
+            conditions: [B, C], or [C] for all, of a model with conditions.
+        """
+        ...
 
 
 def make_sharded_sample(
@@ -49,8 +68,7 @@ def make_sharded_sample(
         **options: of `sample`, the same for all sequences.
 
     Returns:
-        Compiled function (params, key, first_index) -> `Block` of the sequences first_index …
-        first_index + B - 1, each array split over "data".
+        The compiled function, see `SampleBlock`.
 
     Raises:
         ValueError: the devices do not divide the block.
@@ -73,9 +91,11 @@ def make_sharded_sample(
         )
     part = num_samples // num_devices
 
-    def draw(params: Params, key: PRNGKey, first_index: jax.Array) -> Block:
+    def draw(
+        params: Params, key: PRNGKey, first_index: jax.Array, conditions: Array | None
+    ) -> Block:
         first = first_index + part * jax.lax.axis_index("data")
-        settings = options | {"first_index": first}
+        settings = options | {"first_index": first, "conditions": conditions}
         if num_rows is None:
             return Block(*sample(model, params, key, part, length, **settings)[:3])
         rows = -(-num_rows // num_devices)
@@ -83,11 +103,20 @@ def make_sharded_sample(
 
     # The loop of a device ends by its own sequences, so that nothing in it is known to be equal.
     sharded = jax.shard_map(
-        draw, mesh=mesh, in_specs=(P(), P(), P()), out_specs=P("data"), check_vma=False
+        draw, mesh=mesh, in_specs=(P(), P(), P(), P("data")), out_specs=P("data"), check_vma=False
     )
 
     @jax.jit
-    def draw_block(params: Params, key: PRNGKey, first_index: Int[AnyArray, ""]) -> Block:
-        return sharded(params, key, jnp.asarray(first_index, jnp.int32))
+    def draw_block(
+        params: Params,
+        key: PRNGKey,
+        first_index: int | Int[AnyArray, ""],
+        conditions: Float[AnyArray, "..."] | None = None,
+    ) -> Block:
+        if conditions is not None:
+            check_conditions(model.conditions, conditions, num_samples)
+            width = len(model.conditions.sizes)
+            conditions = jnp.broadcast_to(jnp.asarray(conditions), (num_samples, width))
+        return sharded(params, key, jnp.asarray(first_index, jnp.int32), conditions)
 
     return draw_block

@@ -8,18 +8,25 @@ from grnn_jax.scoring.files import (
     score_file,
     score_sequences,
 )
-from grnn_jax.scoring.reading import UNSEEN, ReadFile, read_file
+from grnn_jax.scoring.posterior import PRIORS, Posterior, find_class, log_prior, posterior
+from grnn_jax.scoring.reading import UNSEEN, ReadFile, read_file, read_split
 from grnn_jax.scoring.sequences import RANKS, SequenceScores, sum_sequences, summary
 
 __all__ = [
+    "PRIORS",
     "RANKS",
     "UNSEEN",
+    "Posterior",
     "ReadFile",
     "ScoredFile",
     "SequenceScores",
     "compare",
+    "find_class",
+    "log_prior",
     "make_score_events",
+    "posterior",
     "read_file",
+    "read_split",
     "records",
     "score_file",
     "score_sequences",

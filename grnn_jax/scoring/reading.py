@@ -1,5 +1,6 @@
 """A file of sequences as events of a trained run, but for those that it cannot score."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxtyping import Integer
 from grnn_jax.data import FORMATS, Corpus, TextCodec, load_file
 from grnn_jax.data.unseen import LeftOut, Unseen
 from grnn_jax.errors import InputError
-from grnn_jax.workdir import Run, file_settings
+from grnn_jax.workdir import Run, file_settings, load_run_data
 
 BLOCK = 1 << 20
 """Events that are looked at at once."""
@@ -90,6 +91,32 @@ def read_file(
     total = corpus.num_sequences + len(left_out)
     numbers = np.delete(np.arange(total), sorted(left_out))
     return ReadFile(corpus, numbers, left_out)
+
+
+def read_split(
+    run: Run, workdir: str | os.PathLike[str], split: str, *, each_line: bool = False
+) -> ReadFile:
+    """A split of the data of a run.
+
+    Args:
+        run: a trained model.
+        workdir: its directory.
+        split: "train", "valid" or "test".
+        each_line: see `read_file`.
+
+    Returns:
+        The sequences.
+
+    Raises:
+        InputError: there is no such split, or the data have changed.
+    """
+    corpus = getattr(load_run_data(run.config, Path(workdir), run.codec), split)
+    if corpus is None:
+        raise InputError(f"split={split}: the run in {workdir} holds out nothing for it")
+    if each_line:
+        assert isinstance(run.codec, TextCodec)
+        corpus = _lines_of_text(run.codec, corpus)
+    return ReadFile(corpus, np.arange(corpus.num_sequences), {})
 
 
 def _unseen_message(argument: str, path: str, unseen: Unseen, whole_text: bool) -> str:
