@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from grnn_jax import cells, distributions, likelihood, sampling
 from grnn_jax.array_types import Batch
 from grnn_jax.cells import Cell, stack
+from grnn_jax.compiler import compiler_options
 from grnn_jax.config import Config
 from grnn_jax.distributions import Distribution
 from grnn_jax.errors import InputError, RunError
@@ -64,6 +65,7 @@ __all__ = [
     "TrainedRun",
     "block_linear_scan",
     "cells",
+    "compiler_options",
     "distributions",
     "evaluate",
     "event_log_probs",

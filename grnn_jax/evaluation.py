@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from grnn_jax.array_types import Batch
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.config import SPLITS, Config
 from grnn_jax.data import Corpus, eval_windows, load_file
 from grnn_jax.errors import InputError
@@ -51,7 +52,7 @@ def make_evaluate(model: Model, config: Config, mesh: Mesh) -> Evaluate:
     sizes = size // jax.process_count(), config.sequence_length, model.cell.hidden_size
     check_batch_memory(mesh, *sizes, "eval_batch_size")
     initial_state = jax.jit(lambda params: model.initial_state(params, size), out_shardings=rows)
-    eval_step = jax.jit(make_eval_step(model), donate_argnums=1, out_shardings=(rows, whole))
+    eval_step = outermost_jit(make_eval_step(model), donate_argnums=1, out_shardings=(rows, whole))
 
     def evaluate(
         params: PyTree, corpus: Corpus, stop: Callable[[], bool] | None = None

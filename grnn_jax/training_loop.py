@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from grnn_jax.array_types import Array
 from grnn_jax.cells import count_parameters
 from grnn_jax.checkpoint import CheckpointStore
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.config import Config
 from grnn_jax.data import FORMATS, Codec, make_augmentation, train_iterator
 from grnn_jax.device_prefetch import DevicePrefetch
@@ -119,7 +120,7 @@ class TrainingLoop:
         check_memory(mesh, size, "hidden_size", what)
         self.shardings = train_state_shardings(shapes, mesh)
         step = make_train_step(model, optimizer, config, mesh)
-        self.run_steps = jax.jit(
+        self.run_steps = outermost_jit(
             step if config.steps_per_call == 1 else make_train_steps(step),
             donate_argnums=0,
             out_shardings=(self.shardings, replicated(mesh)),

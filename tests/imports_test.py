@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "grnn_jax"
 
 HOUSE = [
-    ["startup", "errors", "array_types", "checked_json", "system_errors"],
+    ["startup", "errors", "array_types", "checked_json", "system_errors", "compiler"],
     ["config"],
     ["ops"],
     ["cells", "distributions"],
@@ -47,10 +47,9 @@ PURE = MODEL_ROOMS | {
     "progress",
 }  # fmt: skip
 IMPURE = {
-    "startup", "system_errors", "data", "sharding", "host_memory", "plain_path", "checkpoint",
-    "monitor", "workdir", "scoring", "evaluation", "drawing", "trained", "signals", "speed",
-    "device_prefetch",
-    "training_loop", "runner", "cli",
+    "startup", "system_errors", "compiler", "data", "sharding", "host_memory", "plain_path",
+    "checkpoint", "monitor", "workdir", "scoring", "evaluation", "drawing", "trained", "signals",
+    "speed", "device_prefetch", "training_loop", "runner", "cli",
 }  # fmt: skip
 """Rooms that read files, devices, the clock or other rooms that do; every other room is pure."""
 

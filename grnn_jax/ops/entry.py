@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from grnn_jax.array_types import PyTree
+from grnn_jax.compiler import is_compiling, outermost_jit
 
 
 def entry(
@@ -45,13 +46,13 @@ def entry(
             return function(*static, widen(params), *arrays)
 
         # Not `inline=True`: of that, an eager gradient would compile its loops at every call.
-        jitted = jax.jit(wide, static_argnums=tuple(range(num_static)))
+        jitted = outermost_jit(wide, static_argnums=tuple(range(num_static)))
 
         @functools.wraps(function)
         def call(*arguments: Any) -> PyTree:
             static, arrays = arguments[:num_static], arguments[num_static:]
             run = functools.partial(jitted, *static)
-            if (inline and _is_compiling()) or not _is_hashable(static):
+            if (inline and is_compiling()) or not _is_hashable(static):
                 run = functools.partial(wide, *static)
                 arrays = jax.tree.map(_on_device, arrays)
             arrays = vary_alike(arrays)
@@ -118,11 +119,6 @@ def _varying(leaf: Any) -> frozenset[str]:
 
 def _on_device(leaf: Any) -> Any:
     return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
-
-
-def _is_compiling() -> bool:
-    """Whether operations are traced for a jit, a loop or a `shard_map`, whatever they are of."""
-    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _is_hashable(static: tuple[Any, ...]) -> bool:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grnn_jax.array_types import AnyArray, Array, Float, Int, Params, PRNGKey
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.model import Carry, Model
 from grnn_jax.ops.entry import entry
 from grnn_jax.sampling.ancestral import sample
@@ -179,7 +180,7 @@ def sample_enumerated(
     return scored.sample(key, num_samples, first_index=first_index)
 
 
-@jax.jit
+@outermost_jit
 def _choose(keys: Array, length: int | Array, log_probs: Float[AnyArray, " N"]) -> Int[Array, " B"]:
     """One of the prefixes for each key, by noise that no event of a sequence has."""
 

@@ -8,6 +8,7 @@ from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.conditions import check_conditions
 from grnn_jax.model import Model
 from grnn_jax.sampling.ancestral import sample
@@ -106,7 +107,7 @@ def make_sharded_sample(
         draw, mesh=mesh, in_specs=(P(), P(), P(), P("data")), out_specs=P("data"), check_vma=False
     )
 
-    @jax.jit
+    @outermost_jit
     def draw_block(
         params: Params,
         key: PRNGKey,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from grnn_jax.array_types import Batch
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.data import Corpus, eval_windows
 from grnn_jax.likelihood import event_log_probs
 from grnn_jax.model import Model
@@ -99,7 +100,7 @@ def gradient_rms(
     length = min(segment_length, corpus.num_events)  # The rest would be padding.
     windows = eval_windows(corpus, STATISTICS_STREAMS, length, context=0)
 
-    @jax.jit
+    @outermost_jit
     def add(
         squares: PyTree, count: Array, carry: PyTree, batch: Batch
     ) -> tuple[PyTree, Array, PyTree]:
@@ -145,7 +146,7 @@ def dynamic_nats(
         The sum of the nats, and the number of events.
     """
     windows = eval_windows(corpus, 1, min(settings.segment_length, corpus.num_events))
-    dynamic_step = jax.jit(make_dynamic_step(model, settings), donate_argnums=(2, 3))
+    dynamic_step = outermost_jit(make_dynamic_step(model, settings), donate_argnums=(2, 3))
 
     def step(state: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Any]]:
         followed, carry, nats = dynamic_step(params, rms, *state, batch)

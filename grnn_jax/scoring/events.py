@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from grnn_jax.array_types import Batch
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
 from grnn_jax.data.pipeline import Windows
@@ -87,7 +88,7 @@ def make_score_events(
         numbers, carry = event_statistics(model, params, carry, batch, read)
         return carry, numbers
 
-    jitted = jax.jit(step, donate_argnums=1, out_shardings=(rows, rows))
+    jitted = outermost_jit(step, donate_argnums=1, out_shardings=(rows, rows))
 
     def score(
         params: PyTree,

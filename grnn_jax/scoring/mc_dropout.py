@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from grnn_jax.array_types import Batch
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
 from grnn_jax.likelihood import event_log_probs
@@ -80,7 +81,7 @@ def mc_dropout_nats(
     windows = eval_windows(corpus, size, config.sequence_length)
     draw_step = make_mc_dropout_step(model, num_draws)
 
-    @jax.jit
+    @outermost_jit
     def run(carries: PyTree, batch: Batch, number: Array) -> tuple[PyTree, dict[str, Array]]:
         carries, nats = draw_step(params, carries, batch, jax.random.fold_in(key, number))
         return carries, {"nats": jnp.sum(nats), "num_events": jnp.sum(batch.mask)}

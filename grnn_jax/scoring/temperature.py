@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from grnn_jax.array_types import Batch
+from grnn_jax.compiler import outermost_jit
 from grnn_jax.config import Config
 from grnn_jax.data import Corpus, eval_windows
 from grnn_jax.likelihood import event_statistics
@@ -62,7 +63,7 @@ def make_tempered_sums(model: Model, config: Config, mesh: Mesh) -> Callable[...
         return carry, sums | {"num_events": jnp.sum(batch.mask)}
 
     check_classes(model)
-    jitted = jax.jit(sums_of)
+    jitted = outermost_jit(sums_of)
 
     def sums(
         params: PyTree, corpus: Corpus, temperature: float, report: Report | None = None
