@@ -24,9 +24,9 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import type_checks  # noqa: E402
 
-install_import_hook("grnn_jax", "beartype.beartype")
+type_checks.install()
 
 
 def pytest_addoption(parser):

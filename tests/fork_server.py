@@ -8,6 +8,8 @@ side.
 
 import atexit
 import functools
+import gc
+import importlib
 import json
 import os
 import runpy
@@ -24,6 +26,11 @@ import jax
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "experiments"
+IMPORTED = (
+    *(f"grnn_jax.cli.{name}" for name in ("train", "evaluate", "sample", "score")),
+    # Imported where they are needed: a second for each script that trains and draws.
+    "tensorboardX", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "scipy.linalg",
+)  # fmt: skip
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -150,10 +157,12 @@ def run_script(case: dict) -> int:
 
 def main() -> None:
     """Serves until standard input ends."""
-    import tensorboardX  # noqa: F401
-
-    import grnn_jax.cli.train  # noqa: F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
+    # As conftest.py does; and what is never looked at stays shared with the forks.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     warnings.filterwarnings("ignore", message=".*fork.*")
     for line in sys.stdin:
         request = json.loads(line)
