@@ -26,12 +26,18 @@ class Prepared(NamedTuple):
     comparable: bool = False
 
 
+BUFFERED = "auto, buffered"
+"""The choice of "auto" with loops in command buffers, see `grnn_jax.compiler_options`."""
+
+Options = dict[str, str]
 Prepare = Callable[[], Prepared]
 """Compiles a program; raises whatever keeps it from running."""
 
 
 def own_programs(row: Row, wanted: list[str]) -> dict[str, Prepare]:
     """grnn_jax under "auto", which users get, and under every engine that can run the cell.
+
+    On a GPU "auto" is compiled twice, with loops in command buffers too, as the commands have it.
 
     Args:
         row: what is computed.
@@ -41,14 +47,21 @@ def own_programs(row: Row, wanted: list[str]) -> dict[str, Prepare]:
     if row.kind == "sample":
         names = ["auto"]  # A step at a time: no engine takes part.
     names = [name for name in names if "all" in wanted or name in wanted]
+    options: dict[str, Options] = {name: {} for name in names}
+    buffered = grnn_jax.compiler_options()
+    if "auto" in names and buffered:
+        options = {"auto": {}, BUFFERED: buffered, **options}
     make = {"step": _step, "sample": _sample}.get(row.kind, _recurrence)
     shared = make(row)
-    return {name: lambda name=name: shared(name) for name in names}
+    return {
+        name: lambda name=name: shared(name.split(",")[0], options[name])  # type: ignore[misc]
+        for name in options
+    }
 
 
 def is_own(name: str) -> bool:
     """Whether a program is one of grnn_jax."""
-    return name == "auto" or name in ENGINES
+    return name in ("auto", BUFFERED) or name in ENGINES
 
 
 def random_array(*shape: int, seed: int = 0) -> np.ndarray:
@@ -67,7 +80,7 @@ def random_params(init: Callable[[Any], Any], size: int) -> Any:
     )
 
 
-def _recurrence(row: Row) -> Callable[[str], Prepared]:
+def _recurrence(row: Row) -> Callable[[str, Options], Prepared]:
     cell, steps = make_cell(row), (row.batch_size, row.length)
     width = 1 if row.inputs == "projected" else row.hidden_size
     params = random_params(lambda key: cell.init(key, width), row.hidden_size)
@@ -77,7 +90,7 @@ def _recurrence(row: Row) -> Callable[[str], Prepared]:
     entering = jnp.asarray(random_array(*steps, width))
     weights = jnp.asarray(random_array(*steps, row.hidden_size, seed=1))
 
-    def prepare(engine: str) -> Prepared:
+    def prepare(engine: str, options: Options) -> Prepared:
         def forward(params: Any, entering: jax.Array) -> jax.Array:
             inputs: Any = entering
             if row.inputs == "projected":
@@ -89,9 +102,10 @@ def _recurrence(row: Row) -> Callable[[str], Prepared]:
             return (forward(params, entering) * weights).sum()
 
         if row.kind == "forward":
-            return Prepared(compiled(forward, params, entering), comparable=True)
+            return Prepared(compiled(forward, params, entering, options=options), comparable=True)
         value_and_grad = jax.value_and_grad(loss, argnums=(0, 1))
-        return Prepared(compiled(value_and_grad, params, entering, weights), comparable=True)
+        run = compiled(value_and_grad, params, entering, weights, options=options)
+        return Prepared(run, comparable=True)
 
     return prepare
 
@@ -103,7 +117,7 @@ def _model(row: Row, engine: str) -> Any:
     return grnn_jax.make_model(make_cell(row), distribution, engine=engine)
 
 
-def _step(row: Row) -> Callable[[str], Prepared]:
+def _step(row: Row) -> Callable[[str, Options], Prepared]:
     # They need optax and flax; grain, Orbax and tensorboardX are not loaded.
     from grnn_jax.optimizer import make_optimizer
     from grnn_jax.training import init_train_state, make_train_step
@@ -119,13 +133,13 @@ def _step(row: Row) -> Callable[[str], Prepared]:
         reset=jnp.zeros(shape, bool).at[:, 0].set(True),
     )
 
-    def prepare(engine: str) -> Prepared:
+    def prepare(engine: str, options: Options) -> Prepared:
         model, optimizer = _model(row, engine), make_optimizer(config)
         params = random_params(model.init, row.hidden_size)
         start = jax.jit(lambda params: init_train_state(model, optimizer, config, params))
         state = [start(params)]
         function = jax.jit(make_train_step(model, optimizer, config), donate_argnums=0)
-        step = function.lower(state[0], batch).compile()
+        step = function.lower(state[0], batch).compile(compiler_options=options)
 
         def run() -> Any:
             state[0], metrics = step(state[0], batch)
@@ -136,22 +150,24 @@ def _step(row: Row) -> Callable[[str], Prepared]:
     return prepare
 
 
-def _sample(row: Row) -> Callable[[str], Prepared]:
-    def prepare(engine: str) -> Prepared:
+def _sample(row: Row) -> Callable[[str, Options], Prepared]:
+    def prepare(engine: str, options: Options) -> Prepared:
         model = _model(row, engine)
         params = random_params(model.init, row.hidden_size)
 
         def draw(params: Any, key: Any) -> Any:
             return grnn_jax.sample(model, params, key, row.batch_size, row.length)
 
-        return Prepared(compiled(draw, params, jax.random.key(1)))
+        return Prepared(compiled(draw, params, jax.random.key(1), options=options))
 
     return prepare
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+def compiled(
+    function: Callable[..., Any], *arguments: Any, options: Options | None = None
+) -> Callable[[], Any]:
     """Compiles once; the returned function waits until the device is done."""
-    program = jax.jit(function).lower(*arguments).compile()
+    program = jax.jit(function).lower(*arguments).compile(compiler_options=options)
     return lambda: jax.block_until_ready(program(*arguments))
 
 

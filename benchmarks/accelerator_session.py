@@ -189,7 +189,8 @@ class Session:
             programs, wrong = {"auto": None}, {"auto": _reason(error)}
 
         def prepare(name: str) -> Any:
-            return RuntimeError(wrong[name]) if name in wrong else _attempt(programs[name])
+            engine = name.split(",")[0]
+            return RuntimeError(wrong[engine]) if engine in wrong else _attempt(programs[name])
 
         return {name: pool.submit(prepare, name) for name in programs}
 

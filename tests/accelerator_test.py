@@ -182,6 +182,18 @@ def test_targets():
     assert verdict("mogrifier_lstm", 1, 768, auto=1, scan=5) == ""
 
 
+def test_command_buffers_are_timed_where_there_are_any(monkeypatch):
+    programs = load("accelerator_programs")
+    row = load("accelerator_rows").Row("forward", "elman", 1, 2, 1, 2, "float32")
+    assert list(programs.own_programs(row, ["auto"])) == ["auto"]  # On a CPU there are none.
+    monkeypatch.setattr(programs.grnn_jax, "compiler_options", lambda: {"xla_unheard_of": "1"})
+    found = programs.own_programs(row, ["auto", "scan"])
+    assert list(found) == ["auto", "auto, buffered", "scan"] and all(map(programs.is_own, found))
+    assert found["auto"]().run().shape == (1, 2, 2)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_unheard_of"):
+        found["auto, buffered"]()
+
+
 @pytest.fixture
 def make_session(tmp_path):
     session = load("accelerator_session")
