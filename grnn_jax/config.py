@@ -79,7 +79,7 @@ class Config:
     codec: str = _setting("chars", "What an event of text and lines is: a character, a byte, a word or a symbol of SMILES.", "data")
     column: str = _setting("", "Column (key, number from 1) with the sequences, where format=lines reads a .csv, .tsv, .smi, .jsonl or .parquet file.", "data")
     condition_on: str = _setting("", "Columns (keys, arrays beside the sequences) that each sequence is modelled given, parted by commas; NAME:class or NAME:number says what one is.", "data")
-    label_from: str = _setting("", "folder: each MIDI file is modelled given the name of its folder, the condition label.", "data", choices=("", "folder"))
+    label_from: str = _setting("", "folder: what each MIDI or text file holds is modelled given the name of its folder, the condition label.", "data", choices=("", "folder"))
     as_is: bool = _setting(False, "Read a file as its format says, where its name or its first lines show it to be something else.", "data", may_change=True)
     skip_bad: bool = _setting(False, "Leave out, with a count, what cannot be used of the data (files, sequences), instead of refusing them all.", "data")
     max_file_gib: float = _setting(4.0, "GiB that a compressed data file may expand to; a greater value reads larger ones.", "data", minimum=0.001, may_change=True)

@@ -17,6 +17,8 @@ from jaxtyping import Float
 from grnn_jax.data.number_columns import LARGEST, MISSING, parse
 from grnn_jax.errors import InputError
 
+CONDITIONS = "condition_on", "label_from"
+"""The settings that say what is read of a sequence beside it."""
 KINDS = "class", "number"
 FOLDER = "label"
 """The condition that the folder of a file gives."""

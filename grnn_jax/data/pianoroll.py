@@ -11,13 +11,13 @@ import numpy as np
 from grnn_jax.data.array_sequences import is_array_file, read_array_sequences
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import EventType
-from grnn_jax.data.conditions import Asked, Values, asked
+from grnn_jax.data.conditions import CONDITIONS, Asked, Values, asked
 from grnn_jax.data.corpus import Events
 from grnn_jax.data.declared import gib_limit
 from grnn_jax.data.matlab import load_mat
 from grnn_jax.data.midi import NoteCounts, read_midi_pieces
 from grnn_jax.data.pickled_values import NoNumbers
-from grnn_jax.data.sequences import CONDITIONS, Options, SequenceCodec, Sequences, convert_each
+from grnn_jax.data.sequences import Options, SequenceCodec, Sequences, convert_each
 from grnn_jax.errors import InputError
 
 NUM_KEYS = 88

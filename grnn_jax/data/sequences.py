@@ -16,7 +16,7 @@ import numpy as np
 from grnn_jax.config import FIELDS, SPLITS
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import Codec, Options
-from grnn_jax.data.conditions import Values, asked, fit_conditions
+from grnn_jax.data.conditions import CONDITIONS, Values, asked, fit_conditions
 from grnn_jax.data.corpus import Corpus, Events, event_arrays, file_identity, map_events
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.splitting import Fractions, deal
@@ -26,8 +26,6 @@ from grnn_jax.errors import InputError
 
 READING = "skip_bad", "max_file_gib"
 """The settings of all such formats that say how files are read."""
-CONDITIONS = "condition_on", "label_from"
-"""The settings that say what is read of a sequence beside it."""
 
 
 class Sequences(NamedTuple):

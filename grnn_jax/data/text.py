@@ -17,9 +17,17 @@ from grnn_jax.config import SPLITS
 from grnn_jax.data.bad_records import BadRecords
 from grnn_jax.data.codec import Codec, Options
 from grnn_jax.data.condition_columns import conditions_by_line
-from grnn_jax.data.conditions import Asked, ConditionCodec, Values, asked, fit_conditions
+from grnn_jax.data.conditions import (
+    CONDITIONS,
+    Asked,
+    ConditionCodec,
+    Values,
+    asked,
+    fit_conditions,
+)
 from grnn_jax.data.corpus import Corpus, FileSource, TextSource, iter_lines, text_pieces
 from grnn_jax.data.file_kinds import COLUMN_FILES, COLUMN_KINDS, kind_of
+from grnn_jax.data.folder_source import FolderSource, folder_of
 from grnn_jax.data.format_base import Format
 from grnn_jax.data.shakespeare import PlaysSource
 from grnn_jax.data.splitting import Fractions, deal
@@ -44,7 +52,7 @@ class TextFormat(Format):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return READING if self.is_stream else ("column", "condition_on", *READING)
+        return READING if self.is_stream else ("column", *CONDITIONS, *READING)
 
     @property
     def codecs(self) -> Mapping[str, type[Codec]]:
@@ -77,11 +85,11 @@ class TextFormat(Format):
             held_out,
             by_line=not self.is_stream,
             skip_bad=settings["skip_bad"],
-            conditions=asked(settings if codec is None else codec.given).columns,
+            what=asked(settings if codec is None else codec.given),
         )
         if codec is None:
             codec = loader.build_codec(CODECS[settings["codec"]], settings)
-            conditions = loader.fit_conditions(type(codec), asked(settings))
+            conditions = loader.fit_conditions(type(codec))
             codec = dataclasses.replace(codec, conditions=conditions)
         assert isinstance(codec, TextCodec)
         return loader.load(codec, cache_dir, folder), codec
@@ -97,20 +105,22 @@ class TextFormat(Format):
     ) -> Corpus:
         assert isinstance(codec, TextCodec)
         column = settings["column"] if _has_columns(path) else ""
-        source = self._source(path, argument, column, settings)
+        source = self._source(path, argument, column, {**settings, **codec.given})
         loader = TextLoader(
             {"train": source},
             Fractions(),
             by_line=not self.is_stream,
             skip_bad=settings["skip_bad"],
             unseen=settings.get("unseen"),
-            conditions=asked(codec.given).columns,
+            what=asked(codec.given),
         )
         return loader.load(codec, cache_dir).corpora["train"]
 
     def _source(
         self, path: str, argument: str, column: str, settings: Mapping[str, Any]
-    ) -> FileSource:
+    ) -> TextSource:
+        if settings.get("label_from") and os.path.isdir(path):
+            return FolderSource(path, argument, settings["as_is"], settings["max_file_gib"])
         return FileSource(
             path,
             argument,
@@ -162,7 +172,7 @@ class TextLoader:
         by_line: whether each line is a sequence; else each document is one, cut anywhere.
         skip_bad: whether lines that cannot be used are left out, with a warning.
         unseen: leaves out sequences with symbols that the codec does not know; None to refuse them.
-        conditions: columns with what is known of each line beside it.
+        what: what is known of each line beside it.
     """
 
     def __init__(
@@ -173,10 +183,10 @@ class TextLoader:
         by_line: bool,
         skip_bad: bool = False,
         unseen: Unseen | None = None,
-        conditions: tuple[str, ...] = (),
+        what: Asked | None = None,
     ):
         self._sources, self._unseen = sources, unseen
-        self._conditions = conditions
+        self._what = what or Asked()
         self._by_line = by_line
         self._skip_bad = skip_bad
         self._held_out = held_out
@@ -214,28 +224,32 @@ class TextLoader:
         )
         return codec.fit(pieces, self._by_line, options)
 
-    def fit_conditions(self, codec: type[TextCodec], what: Asked) -> ConditionCodec | None:
+    def fit_conditions(self, codec: type[TextCodec]) -> ConditionCodec | None:
         """Learns what is known of the lines of the training split beside them, in one pass."""
-        if not self._conditions:
+        if not self._what.names:
             return None
         source, bad = self._sources["train"], BadRecords(self._skip_bad)
         split, values = self._split_of_lines(codec), self._values(source)
         lines = enumerate(self._lines(source, codec, bad))
-        train = [values(number) for i, (_, number, _) in lines if split is None or split[i] == 0]
-        return fit_conditions(what, train)
+        of_train = (place for i, place in lines if split is None or split[i] == 0)
+        train = [values(document, number) for document, number, _ in of_train]
+        return fit_conditions(self._what, train)
 
-    def _values(self, source: TextSource) -> Callable[[int], Values]:
-        """What is known of the line of a number beside it."""
-        if not self._conditions:
-            return lambda number: ()
+    def _values(self, source: TextSource) -> Callable[[str, int], Values]:
+        """What is known of a line, by its document and its number, beside it."""
+        what = self._what
+        if not what.names:
+            return lambda document, number: ()
+        if what.from_folder and not what.columns and isinstance(source, FolderSource | FileSource):
+            return lambda document, number: (folder_of(document),)
+        got = source.path if isinstance(source, FolderSource | FileSource) else "no file"
+        if what.from_folder:
+            raise InputError(f"{what.described} needs a folder of text files, got {got}")
         if not isinstance(source, FileSource) or not source.column:
-            raise InputError(
-                f"condition_on={','.join(self._conditions)} needs column=NAME of a {COLUMN_FILES}"
-                + (f", got {source.path}" if isinstance(source, FileSource) else ", got no file")
-            )
-        by_line = conditions_by_line(source.path, self._conditions, source.max_gib)
-        nothing = (None,) * len(self._conditions)
-        return lambda number: (by_line[number] if number < len(by_line) else None) or nothing
+            raise InputError(f"{what.described} needs column=NAME of a {COLUMN_FILES}, got {got}")
+        by_line = conditions_by_line(source.path, what.columns, source.max_gib)
+        nothing = (None,) * len(what.columns)
+        return lambda _, number: (by_line[number] if number < len(by_line) else None) or nothing
 
     def _pieces(self, source: TextSource, codec: type[TextCodec]) -> Iterator[str]:
         """The text of a source in pieces none of which cuts a symbol, or its lines."""
@@ -328,7 +342,7 @@ class TextLoader:
                 try:
                     if codec.conditions is not None:
                         given = codec.conditions.encode(
-                            values(number), f"{document}, {row} {number}"
+                            values(*place), f"{document}, {row} {number}"
                         )
                     known = write_line(codec, place, line, writers[target], self._unseen, taken)
                 except InputError as error:

@@ -14,8 +14,8 @@ from grnn_jax.checked_json import parse, with_digest, without_digest
 from grnn_jax.checkpoint import CheckpointStore
 from grnn_jax.config import FIELDS, Config, differences, from_json, to_json
 from grnn_jax.data import FORMATS, Codec, Splits, TextCodec, codec_from_dict, load_splits
+from grnn_jax.data.conditions import CONDITIONS
 from grnn_jax.data.file_kinds import COLUMN_FILES, COLUMN_KINDS, kind_of
-from grnn_jax.data.sequences import CONDITIONS
 from grnn_jax.data.store import remove_others
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model

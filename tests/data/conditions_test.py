@@ -311,3 +311,34 @@ def test_an_unconditional_codec_is_written_as_before():
     assert "conditions" not in codec.to_dict() and ImagesCodec.from_dict(codec.to_dict()) == codec
     given = dataclasses.replace(codec, conditions=fit("a", [("x",), ("y",)]))
     assert ImagesCodec.from_dict(json.loads(json.dumps(given.to_dict()))) == given
+
+
+def test_lines_of_text_files_are_given_their_folder(tmp_path):
+    words = {"irish": ["aba", "ab", "bab", "b"], "greek": ["cbc", "cc", "bc"]}
+    for folder, lines in words.items():
+        (tmp_path / "names" / folder).mkdir(parents=True)
+        (tmp_path / "names" / folder / "a.txt").write_text("\n".join(lines[:2]) + "\n\n")
+        (tmp_path / "names" / folder / "b.txt").write_text("\n".join(lines[2:]))
+    (tmp_path / "names" / "about.md").write_text("no name")
+    path = str(tmp_path / "names")
+    options = {"label_from": "folder"}
+    splits = load_splits(
+        data=path, format="lines", valid_fraction=0.3, test_fraction=0, options=options
+    )
+    assert splits.codec.conditions.conditions[0].classes == ("greek", "irish")
+    found = {folder: set() for folder in words}
+    for corpus in (splits.train, splits.valid):
+        for i, (index,) in enumerate(corpus.conditions.astype(int)):
+            word = splits.codec.decode(corpus.events[corpus.offsets[i] : corpus.offsets[i + 1] - 1])
+            found[("greek", "irish")[index]].add(word)
+    assert found == {folder: set(lines) for folder, lines in words.items()}
+    one = load_file(str(tmp_path / "names" / "irish" / "a.txt"), "lines", splits.codec)
+    assert one.conditions.tolist() == [[1], [1]]
+    table = write_lines(tmp_path / "a.csv")
+    with pytest.raises(InputError, match="condition_on=age label_from=folder needs a folder"):
+        load_splits(
+            data=table, format="lines", column="word", options=options | {"condition_on": "age"}
+        )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty has no text files"):
+        load_splits(data=str(tmp_path / "empty"), format="lines", options=options)
