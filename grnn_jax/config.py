@@ -13,6 +13,8 @@ from grnn_jax.errors import InputError
 
 SECTIONS = ("data", "model", "optimisation", "schedule", "run")
 SPLITS = ("train", "valid", "test")
+COMPUTE_TYPES = ("float32", "tensorfloat32", "bfloat16")
+"""What the products of a model may be computed in, see `ops.compute_type`."""
 
 # Random keys take 32 bits of a seed: greater ones would repeat the runs of smaller ones.
 MAX_SEED = 2**32 - 1
@@ -131,7 +133,7 @@ class Config:
     skip_input: bool = _setting(False, "The output layer sees the last event beside the hidden state.", "model")
     condition_enters: str = _setting("steps", "Where conditions enter the first layer; steps: at every step, start: with the start input, both: by parameters for each.", "model", choices=("steps", "start", "both"))
     engine: str = _setting("auto", "How the recurrence runs; auto: what was measured fastest for the cell and its size.", "model")
-    dtype: str = _setting("float32", "Type of the matrix products; parameters and states stay float32.", "model", choices=("float32", "bfloat16"))
+    dtype: str = _setting("float32", "Type of the matrix products in training and its validation: float32 on every platform, tensorfloat32 (TF32 on a GPU, three products of bfloat16 on a TPU, float32 on a CPU) or bfloat16. Parameters, states and log-probabilities stay float32.", "model", choices=COMPUTE_TYPES)
     remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0, maximum=MAX_COUNT)
 
     optimizer: str = _setting("adamw", "Gradient method.", "optimisation", choices=("adamw", "adam", "sgd", "rmsprop"))

@@ -98,6 +98,7 @@ def evaluate(
     split: str = "valid",
     checkpoint: str = "best",
     eval_batch_size: int = 0,
+    dtype: str = "float32",
     method: MethodSettings = STATIC,
     report: Report | None = None,
 ) -> dict[str, Any]:
@@ -114,12 +115,13 @@ def evaluate(
         split: "train", "valid" or "test".
         checkpoint: "best" or "latest".
         eval_batch_size: sequences in a batch; 0 for that of the run.
+        dtype: what products are computed in, see `load_run`.
         method: another way to score, beside the static likelihood.
         report: is told how many events that other way has scored.
 
     Returns:
         method "static", split, step, num_sequences, num_events, nats_per_event, bits_per_event,
-        perplexity, nats_per_sequence, checkpoint, data and workdir; is_density, True where the
+        perplexity, nats_per_sequence, checkpoint, dtype, data, workdir; is_density, True where the
         nats are those of densities, and then `unit`, the unit of the data that they are per. All
         these numbers are those of the static likelihood; what another method finds stands under
         its name in a dict of its own, see `score_by_method`.
@@ -138,7 +140,7 @@ def evaluate(
     if eval_batch_size < 0:
         raise InputError(f"eval_batch_size must be at least 0, got {eval_batch_size}")
     run = read_otherwise(
-        load_run(workdir, checkpoint),
+        load_run(workdir, checkpoint, dtype=dtype),
         data,
         column=column,
         as_is=as_is,
@@ -165,6 +167,7 @@ def evaluate(
         "is_density": run.model.distribution.is_density,
         **({"unit": run.codec.unit} if run.model.distribution.is_density else {}),
         "checkpoint": checkpoint,
+        "dtype": run.dtype,
         "data": data or config.data,
         "workdir": str(workdir),
         **({method.method: other} if other else {}),

@@ -24,7 +24,7 @@ Condition = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class TrainedRun(Run):
-    """A trained run: model, params, codec, config and step, and what can be asked of them.
+    """A trained run: model, params, codec, config, step, dtype, and what can be asked of them.
 
     Sequences are given as a string, as arrays of events [T, ...] (tokens; for events with fields a
     dict of arrays), as a list of such, or as a batch [B, T, ...] with a mask. Strings are encoded
@@ -245,18 +245,22 @@ class TrainedRun(Run):
         return {}
 
 
-def load(workdir: str | os.PathLike[str], checkpoint: str = "best") -> TrainedRun:
+def load(
+    workdir: str | os.PathLike[str], checkpoint: str = "best", *, dtype: str = "float32"
+) -> TrainedRun:
     """Rebuilds a trained run from its workdir alone.
 
     Args:
         workdir: directory of the run.
         checkpoint: "best" (the latest where there is no best one) or "latest".
+        dtype: what its products are computed in, whatever it was trained in: "float32", which is
+            exact on every platform, "tensorfloat32" or "bfloat16".
 
     Returns:
         The run: its model, parameters, codec and settings, and methods that score and sample.
 
     Raises:
-        InputError: there is no run, or no readable checkpoint.
+        InputError: there is no run, no readable checkpoint, or no such dtype.
 
     Example:
         >>> import grnn_jax
@@ -270,4 +274,4 @@ def load(workdir: str | os.PathLike[str], checkpoint: str = "best") -> TrainedRu
         >>> sorted(run.score_file("mine.txt")[0])[:2]
         ['bits', 'bits_per_event']
     """
-    return TrainedRun(*load_run(os.path.expanduser(workdir), checkpoint))
+    return TrainedRun(*load_run(os.path.expanduser(workdir), checkpoint, dtype=dtype))

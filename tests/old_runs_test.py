@@ -42,7 +42,8 @@ def assert_same(actual, expected):
 def test_the_run_scores_as_it_did(old):
     workdir, expected = old
     for split, values in expected["evaluate"].items():
-        assert_same(evaluate(workdir, split=split), values | {"workdir": str(workdir)})
+        today = {"workdir": str(workdir), "dtype": "float32"}
+        assert_same(evaluate(workdir, split=split), values | today)
 
 
 def test_the_run_draws_the_samples_that_it_drew(old):
@@ -66,7 +67,8 @@ def test_the_run_goes_on_as_it_did(old):
         clocks = {name: line[name] for name in line if name.endswith(("per_second", "per_step"))}
         assert_same(line, old_line | clocks)
     score = evaluate(copy, split="test", checkpoint="latest")
-    assert_same(score, expected["resumed_evaluate"] | {"workdir": str(copy)})
+    today = {"workdir": str(copy), "dtype": "float32"}
+    assert_same(score, expected["resumed_evaluate"] | today)
     # From now on it is a run of today.
     assert json.loads((copy / "config.json").read_text())["format_version"] == FORMAT_VERSION
     assert "format_version" not in json.loads((workdir / "config.json").read_text())

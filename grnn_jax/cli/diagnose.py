@@ -187,10 +187,11 @@ def run() -> None:
     """Diagnoses what the flags name."""
     flags.check_split()
     run = read_otherwise(
-        load_run(FLAGS.workdir, FLAGS.checkpoint),
+        load_run(FLAGS.workdir, FLAGS.checkpoint, dtype=FLAGS.dtype),
         FLAGS.data,
         **flags.reading(),
     )
+    flags.log_dtype(run.config.dtype)
     mesh, config = make_mesh(), run.config
     if FLAGS.eval_batch_size:
         config = dataclasses.replace(config, eval_batch_size=FLAGS.eval_batch_size)
@@ -219,6 +220,7 @@ def run() -> None:
         **numbers,
         "is_density": run.model.distribution.is_density,
         "checkpoint": FLAGS.checkpoint,
+        "dtype": run.dtype,
         "data": FLAGS.data or config.data,
         "workdir": FLAGS.workdir,
     }
@@ -240,6 +242,7 @@ def define_flags() -> None:
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
     streams = "Streams that text is scored as, each after 256 events of context"
     flags.define_eval_batch_size(streams)
+    flags.define_dtype()
     define("string", "output", "", "Folder for what is written; empty: WORKDIR/diagnosis.")
     flags.define_machine(distributed=False)
 

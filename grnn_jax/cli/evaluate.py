@@ -19,6 +19,7 @@ from grnn_jax.config import MAX_COUNT, MAX_SEED, MAX_SIZE, SPLITS
 from grnn_jax.errors import InputError
 from grnn_jax.scoring.dynamic import DynamicSettings
 from grnn_jax.scoring.methods import METHODS, MethodSettings, check_method
+from grnn_jax.workdir import read_config
 
 FLAGS = flags.FLAGS
 
@@ -62,6 +63,7 @@ def run() -> None:
     """Scores what the flags name."""
     flags.check_split()
     settings = method_settings()
+    flags.log_dtype(read_config(FLAGS.workdir).dtype)
     values = evaluation.evaluate(
         FLAGS.workdir,
         data=os.path.expanduser(FLAGS.data),
@@ -69,6 +71,7 @@ def run() -> None:
         split=FLAGS.split,
         checkpoint=FLAGS.checkpoint,
         eval_batch_size=FLAGS.eval_batch_size,
+        dtype=FLAGS.dtype,
         method=settings,
         report=Countdown(None, "events"),
     )
@@ -85,6 +88,7 @@ def define_flags() -> None:
     define("enum", "checkpoint", "best", "Checkpoint to score.", enum_values=["best", "latest"])
     streams = "Streams that text is scored as, each after 256 events of context"
     flags.define_eval_batch_size(streams)
+    flags.define_dtype()
     other = "Score by this too: the parameters learn from what was scored (dynamic), mean over "
     other += "draws of dropout (mc_dropout), temperature of the logits fitted on validation data."
     define("enum", "method", "static", other, enum_values=list(METHODS))

@@ -4,11 +4,11 @@ import math
 import os
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from grnn_jax.cli import user_modules
 from grnn_jax.cli.old_names import ChoiceParser, NameParser
-from grnn_jax.config import FIELDS, MAX_SIZE, RENAMED, Config
+from grnn_jax.config import COMPUTE_TYPES, FIELDS, MAX_SIZE, RENAMED, Config
 from grnn_jax.errors import InputError
 from grnn_jax.workdir import choices
 
@@ -106,6 +106,20 @@ def define_eval_batch_size(help: str) -> None:
     """Defines the flag of what scores: streams side by side, or sequences."""
     help += "; 0: as the run."
     define("integer", "eval_batch_size", 0, help, minimum=0, maximum=MAX_SIZE)
+
+
+def define_dtype() -> None:
+    """Defines the flag of what a trained run computes its products in."""
+    help = "Type of the matrix products, whatever the run was trained in: float32, which is exact "
+    help += "on every platform, tensorfloat32 or bfloat16 (faster on a GPU or TPU, less exact)."
+    define("enum", "dtype", "float32", help, enum_values=list(COMPUTE_TYPES))
+
+
+def log_dtype(trained: str) -> None:
+    """Tells what the numbers that follow are computed in, of a run trained in some type."""
+    dtype = value("dtype")
+    other = f"; the run was trained in {trained}" if trained != dtype else ""
+    logging.info("products of matrices are computed in %s%s", dtype, other)
 
 
 def define_reading() -> None:

@@ -77,6 +77,8 @@ def output(path: str) -> Iterator[TextIO]:
 def request_settings(run: Run, conditions: Float[np.ndarray, "..."] | None) -> dict[str, Any]:
     """What decides what the samples are: an unfinished file goes on with no others."""
     values = {name: v for name, v in flags.script_values().items() if name != "output"}
+    if run.dtype == run.config.dtype:
+        del values["dtype"]  # Earlier versions noted none, and took that of the training.
     if conditions is not None:  # The file that they are from may be another by then.
         values["conditions"] = hashlib.sha256(conditions.tobytes()).hexdigest()
     return values | {
@@ -153,7 +155,8 @@ def run() -> None:
     """Samples as the flags say."""
     check_flags()
     method = methods.asked_method()
-    run = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    run = load_run(FLAGS.workdir, FLAGS.checkpoint, dtype=FLAGS.dtype)
+    flags.log_dtype(run.config.dtype)
     conditions = given.asked_conditions(run, method)
     if run.codec.is_text:
         if FLAGS.until is not None:
@@ -204,6 +207,7 @@ def define_flags() -> None:
     nats = "Write JSON lines: nats (untempered) and num_events, without the prefix; of text it too."
     define("boolean", "log_probs", False, nats)
     define("enum", "checkpoint", "best", "Checkpoint to use.", enum_values=["best", "latest"])
+    flags.define_dtype()
     flags.define_machine(distributed=False)
 
 

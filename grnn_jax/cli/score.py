@@ -169,13 +169,16 @@ def run() -> None:
     """Scores as the flags say."""
     check_flags()
     reading = flags.reading()
-    own = load_run(FLAGS.workdir, FLAGS.checkpoint)
+    own = load_run(FLAGS.workdir, FLAGS.checkpoint, dtype=FLAGS.dtype)
+    flags.log_dtype(own.config.dtype)
     run = read_otherwise(own, FLAGS.data, **reading)
     if FLAGS.posterior and FLAGS.data:
         run = posterior.for_posterior(run)
     other_run = None
     if FLAGS.other_workdir:
-        other_run = load_run(FLAGS.other_workdir, FLAGS.checkpoint, argument="other_workdir")
+        other_run = load_run(
+            FLAGS.other_workdir, FLAGS.checkpoint, "other_workdir", dtype=FLAGS.dtype
+        )
         other_run = read_otherwise(other_run, FLAGS.data, **reading)
     is_density = run.model.distribution.is_density
     if other_run is not None and other_run.model.distribution.is_density != is_density:
@@ -216,6 +219,7 @@ def run() -> None:
             "is_density": is_density,
             **({"unit": run.codec.unit} if is_density else {}),
             "checkpoint": FLAGS.checkpoint,
+            "dtype": run.dtype,
             **of_what(run),
             "workdir": FLAGS.workdir,
             **({"other_workdir": FLAGS.other_workdir} if other is not None else {}),
@@ -263,6 +267,7 @@ def define_flags() -> None:
     streams = "Streams that text is scored as, each after 256 events of context (1: one stream, as "
     streams += "grnn_jax.log_prob scores it), or sequences side by side"
     flags.define_eval_batch_size(streams)
+    flags.define_dtype()
     flags.define_machine(distributed=False)
 
 

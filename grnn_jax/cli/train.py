@@ -109,7 +109,9 @@ def run() -> int:
         return 0
     if FLAGS.score_test:
         values = evaluation.evaluate(FLAGS.workdir, split="test")
-        logging.info("test %.4f nats per event", values["nats_per_event"])
+        logging.info(
+            "test %.4f nats per event, computed in %s", values["nats_per_event"], values["dtype"]
+        )
     if FLAGS.show_sample and jax.process_count() == 1:
         show_sample(workdir.load_run(FLAGS.workdir))
     logging.info("everything is in %s", FLAGS.workdir)

@@ -61,7 +61,8 @@ def compute_type(dtype: DType, parameter_dtype: DType = jnp.float32) -> ComputeT
         operands = jnp.dtype(jnp.float32 if fewer_bits else dtype)
     except TypeError:
         operands = None
-    if operands is None or not jnp.issubdtype(operands, jnp.floating):
+    # NumPy takes None for float64.
+    if dtype is None or operands is None or not jnp.issubdtype(operands, jnp.floating):
         raise ValueError(
             "dtype must be float32, tensorfloat32, bfloat16 or another floating-point dtype, "
             f"got {dtype!r}"

@@ -137,25 +137,50 @@ def heads_einsum(subscripts: str, left: Array, right: Array, dtype: DType) -> Ar
     Returns:
         The product.
     """
+    kind = compute_type(dtype, left.dtype)
     accumulate = jnp.promote_types(left.dtype, jnp.float32)
-    einsum = functools.partial(
-        jnp.einsum, subscripts, precision=compute_type(dtype, left.dtype).precision
-    )
-
-    def narrow(left: Array, right: Array) -> Array:
-        product: Array = einsum(left, right, preferred_element_type=accumulate)
-        return product
 
     def widened(left: Array, right: Array) -> Array:
-        product: Array = einsum(left.astype(accumulate), right.astype(accumulate))
+        left, right = left.astype(accumulate), right.astype(accumulate)
+        product: Array = jnp.einsum(subscripts, left, right, precision=kind.precision)
         return product
 
     if left.dtype == accumulate:
-        return narrow(left, right)
+        return widened(left, right)
     # XLA's CPU backend has no batched product of bfloat16 accumulated in float32 (jax 0.12);
     # the operands are rounded already, so the widened product is the same.
+    narrow = functools.partial(_narrow_einsum, subscripts, kind)
     product: Array = jax.lax.platform_dependent(left, right, cpu=widened, default=narrow)
     return product
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _narrow_einsum(subscripts: str, kind: ComputeType, left: Array, right: Array) -> Array:
+    """A product of narrow operands whose gradients are products of narrow operands too."""
+    accumulate = jnp.promote_types(kind.dtype, jnp.float32)
+    product: Array = jnp.einsum(
+        subscripts, left, right, precision=kind.precision, preferred_element_type=accumulate
+    )
+    return product
+
+
+def _narrow_einsum_forward(
+    subscripts: str, kind: ComputeType, left: Array, right: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    return _narrow_einsum(subscripts, kind, left, right), (left, right)
+
+
+def _narrow_einsum_backward(
+    subscripts: str, kind: ComputeType, residuals: tuple[Array, Array], d_product: Array
+) -> tuple[Array, Array]:
+    # Plain autodiff would multiply the wide gradient, that is widen the other operand.
+    einsum = functools.partial(jnp.einsum, subscripts, precision=kind.precision)
+    _, pullback = jax.vjp(einsum, *residuals)
+    d_left, d_right = pullback(d_product.astype(kind.dtype))
+    return d_left, d_right
+
+
+_narrow_einsum.defvjp(_narrow_einsum_forward, _narrow_einsum_backward)
 
 
 def recurrent_product(

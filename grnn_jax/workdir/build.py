@@ -7,12 +7,13 @@ import jax.numpy as jnp
 
 from grnn_jax import cells, distributions, recurrence
 from grnn_jax import config as config_lib
-from grnn_jax.array_types import Array
+from grnn_jax.array_types import Array, DType
 from grnn_jax.config import FIELDS, Config
 from grnn_jax.data import CODECS, FORMATS, Codec, EventType
 from grnn_jax.distributions import Distribution, Family
 from grnn_jax.errors import InputError
 from grnn_jax.model import Model, make_model
+from grnn_jax.ops.compute_type import TENSORFLOAT32
 
 
 def choices() -> dict[str, tuple[str, ...]]:
@@ -97,6 +98,11 @@ def _named_families(config: Config) -> dict[str, str]:
     return named
 
 
+def _dtype(config: Config) -> DType:
+    """What cells and families take as `dtype`: a dtype wherever there is one of that name."""
+    return config.dtype if config.dtype == TENSORFLOAT32 else jnp.dtype(config.dtype)
+
+
 def _choose_family(field: str, event_type: EventType, name: str | None) -> str:
     """The family of a field: the one that was named, or the default of its kind."""
     families = distributions.DISTRIBUTIONS
@@ -147,7 +153,7 @@ def build_distribution(config: Config, codec: Codec) -> Distribution:
         for field, event_type in fields.items()
     }
     values = vars(config) | {
-        "dtype": jnp.dtype(config.dtype),
+        "dtype": _dtype(config),
         "tied": config.tied_embeddings,
         "embedding_size": (
             config.hidden_size if config.embedding_size == -1 else config.embedding_size
@@ -215,8 +221,8 @@ def build_model(config: Config, codec: Codec) -> Model:
         InputError: settings do not fit together.
     """
     validate(config)
-    c, dtype = config, jnp.dtype(config.dtype)
-    values = vars(c) | {"dtype": dtype}
+    c = config
+    values = vars(c) | {"dtype": _dtype(config)}
     options = {name: values[name] for name in _cell_options(c.cell)}
     if is_sitewise(c.cell):
         options["num_sites"] = _num_sites(config, codec)

@@ -61,6 +61,8 @@ class Run(NamedTuple):
         codec: text to events and back.
         config: its settings.
         step: training steps behind the parameters.
+        dtype: what the model computes its products in, which need not be what it was trained in,
+            `config.dtype`.
     """
 
     model: Model
@@ -68,6 +70,7 @@ class Run(NamedTuple):
     codec: Codec
     config: Config
     step: int
+    dtype: str = "float32"
 
 
 def data_settings(config: Config) -> dict[str, Any]:
@@ -330,7 +333,11 @@ def read_otherwise(
 
 
 def load_run(
-    workdir: str | os.PathLike[str], checkpoint: str = "best", argument: str = "workdir"
+    workdir: str | os.PathLike[str],
+    checkpoint: str = "best",
+    argument: str = "workdir",
+    *,
+    dtype: str = "float32",
 ) -> Run:
     """Rebuilds a trained model from its workdir alone.
 
@@ -338,16 +345,18 @@ def load_run(
         workdir: directory of the run.
         checkpoint: "best" (the latest where there is no best one) or "latest".
         argument: the flag that named the directory, for messages.
+        dtype: what its products are computed in, whatever it was trained in: "float32", which is
+            exact on every platform, "tensorfloat32" or "bfloat16".
 
     Returns:
         The model with its parameters, on all devices.
 
     Raises:
-        InputError: there is no run, or no readable checkpoint.
+        InputError: there is no run, no readable checkpoint, or no such dtype.
     """
     workdir = Path(workdir)
     config, codec = read_config(workdir, argument), _read_codec(workdir, argument)
-    model = build_model(config, codec)
+    model = build_model(dataclasses.replace(config, dtype=dtype), codec)
     sharding = replicated(make_mesh())
     shapes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -361,4 +370,4 @@ def load_run(
         raise InputError(f"{argument}: the run in {workdir} has no checkpoint yet")
     step, params = restored
     chosen = params["averaged_params"] if config.ema_decay else params["params"]
-    return Run(model, chosen, codec, config, step)
+    return Run(model, chosen, codec, config, step, dtype)
