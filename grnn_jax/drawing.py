@@ -14,6 +14,7 @@ from grnn_jax import sampling
 from grnn_jax.data import Codec
 from grnn_jax.data.corpus import Events, map_events
 from grnn_jax.model import Model
+from grnn_jax.ops.ahead import one_ahead
 from grnn_jax.sampling.sharded import Block, SampleBlock
 from grnn_jax.sharding import make_mesh
 from grnn_jax.workdir import Run
@@ -101,12 +102,7 @@ def iterate_samples(
     def draw(start: int) -> Block:
         return draw_block(run.params, key, start, given(start))
 
-    following = draw(starts[0]) if len(starts) else None
-    for start in starts:
-        samples = following
-        assert samples is not None
-        if start + size < num_samples:
-            following = draw(start + size)
+    for start, samples in zip(starts, one_ahead(map(draw, starts)), strict=True):
         events, mask, log_probs = jax.device_get(samples[:3])
         lengths = mask.sum(1).tolist()
         nats = -log_probs.astype(np.float64).sum(1)

@@ -16,6 +16,7 @@ from grnn_jax.cli.automata import BLANK, make_constraint, stop_automaton
 from grnn_jax.cli.text_samples import text_codec
 from grnn_jax.drawing import BATCH_SIZE, Drawn
 from grnn_jax.errors import InputError
+from grnn_jax.ops.ahead import one_ahead
 from grnn_jax.workdir import Run
 
 FLAGS = flags.FLAGS
@@ -292,8 +293,8 @@ def _constrained(
         return particles.choice()
 
     def draw(first: int) -> Iterator[Drawn]:
-        for start in range(first // size * size, num_samples, size):
-            samples = batch(start)
+        starts = range(first // size * size, num_samples, size)
+        for start, samples in zip(starts, one_ahead(map(batch, starts)), strict=True):
             extras = {"log_evidence": samples.log_evidence}
             if name == "masked":
                 extras = {"log_weight": samples.log_weights}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey, PyTree
 from grnn_jax.checks import check_carry
 from grnn_jax.model import Model, check_params
+from grnn_jax.ops.ahead import one_ahead
 from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.sampling.automaton import Automaton
 from grnn_jax.sampling.settings import Setting, Settings, check_counts, make_settings
@@ -208,6 +209,8 @@ def stream(
 ) -> Iterator[Samples]:
     """Draws the same sequences as `sample`, and yields them piece by piece as they are drawn.
 
+    While the caller looks at a piece the next one is being drawn.
+
     Args:
         model: as `sample`, and so are the other arguments.
         params: its parameters.
@@ -246,14 +249,19 @@ def stream(
         conditions=conditions,
         first_index=first_index,
     )
-    state = with_settings(state, made)
+
+    def draw_pieces(state: SampleState) -> Iterator[Samples]:
+        for begin in range(0, length, chunk_length):
+            piece = _draw(model, min(chunk_length, length - begin), params, state, made)
+            state = piece.state
+            yield piece
+
     can_end = model.distribution.is_end is not None or made.stop is not None
-    for begin in range(0, length, chunk_length):
-        piece = _draw(model, min(chunk_length, length - begin), params, state, made)
+    # What follows the last end is drawn too, but is no work: the loop stops before its first step.
+    for piece in one_ahead(draw_pieces(with_settings(state, made))):
         check_classes_left(made, piece.events)
         yield piece
-        state = piece.state
-        if (can_end or made.lengths is not None) and bool(state.done.all()):
+        if (can_end or made.lengths is not None) and bool(piece.state.done.all()):
             return
 
 

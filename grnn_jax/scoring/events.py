@@ -18,6 +18,7 @@ from grnn_jax.data.pipeline import Windows
 from grnn_jax.host_memory import check_batch_memory
 from grnn_jax.likelihood import event_statistics
 from grnn_jax.model import Model
+from grnn_jax.ops.ahead import one_ahead
 from grnn_jax.sharding import batch_sharding, shard_batch
 
 Read = Callable[[PyTree, Any, PyTree], dict[str, Any]]
@@ -165,15 +166,16 @@ def map_windows(
         carry: in front of the first window.
         windows: each event once.
 
-    Yields:
-        The result of each window, in their order.
+    Returns:
+        Yields the result of each window, in their order.
     """
-    pending: list[Result] = []
-    for index in range(windows.windows_per_epoch):
-        carry, result = step(carry, windows[index])
-        yield from pending
-        pending = [result]
-    yield from pending
+
+    def results(carry: PyTree) -> Iterator[Result]:
+        for index in range(windows.windows_per_epoch):
+            carry, result = step(carry, windows[index])
+            yield result
+
+    return one_ahead(results(carry))
 
 
 def sum_windows(
