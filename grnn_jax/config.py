@@ -132,7 +132,7 @@ class Config:
     num_units: int = _setting(128, "Units of distribution=factored_categorical.", "model", minimum=1, maximum=MAX_SIZE)
     skip_input: bool = _setting(False, "The output layer sees the last event beside the hidden state.", "model")
     condition_enters: str = _setting("steps", "Where conditions enter the first layer; steps: at every step, start: with the start input, both: by parameters for each.", "model", choices=("steps", "start", "both"))
-    engine: str = _setting("auto", "How the recurrence runs; auto: what was measured fastest for the cell and its size.", "model")
+    engine: str = _setting("auto", "How the recurrence runs; auto: what suits the cell and the platform, see explain_engine.", "model")
     dtype: str = _setting("float32", "Type of the matrix products in training and its validation: float32 on every platform, tensorfloat32 (TF32 on a GPU, three products of bfloat16 on a TPU, float32 on a CPU) or bfloat16. Parameters, states and log-probabilities stay float32.", "model", choices=COMPUTE_TYPES)
     remat_chunk: int = _setting(0, "Steps recomputed at a time in the backward pass to save memory; 0: none.", "model", minimum=0, maximum=MAX_COUNT)
 

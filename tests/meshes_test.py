@@ -13,7 +13,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-ENGINES = ("scan", "fused", "fused_recompute", "linear", "newton")
+ENGINES = ("scan", "fused", "fused_recompute", "packed", "linear", "newton")
 
 
 def main():
@@ -65,6 +65,7 @@ def main():
         "scan": cells.elman(4),
         "fused": cells.stack([cells.lstm(4, num_heads=2)], layer_norm=True),
         "fused_recompute": cells.gru(4, learned_initial_state=True),
+        "packed": cells.gru(4, learned_initial_state=True),
         "linear": cells.lru(4),
         "newton": cells.diagonal_gru(4),
     }

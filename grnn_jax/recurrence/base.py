@@ -58,7 +58,7 @@ class RunEngine(Protocol):
         Args:
             cell: the cell.
             params: its parameters.
-            projected: its projected inputs [T, B, P], or `gates.ProjectedGates`.
+            projected: its projected inputs, [T, B, P] or in the engine's form.
             state: the state before the first step, arrays [B, H].
             reset: rows that restart from `initial_state` before a step.
             initial_state: what they restart from.
@@ -101,6 +101,18 @@ class RunSplitEngine(Protocol):
         ...
 
 
+class InputsForm(NamedTuple):
+    """How an engine receives projected inputs, where not as one array [T, B, P].
+
+    Attributes:
+        project: (cell, params, time-major inputs) -> the projected inputs in this form.
+        convert: (cell, projected [T, B, P]) -> the same of inputs that are projected already.
+    """
+
+    project: Callable[[Cell, Params, Inputs], Any]
+    convert: Callable[[Cell, Array], Any]
+
+
 class Engine(NamedTuple):
     """How one cell (not a stack) is run over a window.
 
@@ -108,14 +120,14 @@ class Engine(NamedTuple):
         run: see `RunEngine`.
         supports: whether the engine can run this cell.
         needs: what it needs of a cell, in words that end "the engine needs a cell …".
-        by_gates: whether `projected` comes gate by gate, as `gates.ProjectedGates`.
+        form: how `projected` comes; None is one array [T, B, P].
         run_split: the same for steps that are split over devices, or None.
     """
 
     run: RunEngine
     supports: Callable[[Cell], bool]
     needs: str
-    by_gates: bool = False
+    form: InputsForm | None = None
     run_split: RunSplitEngine | None = None
 
 

@@ -221,12 +221,12 @@ def _read_gradient(
 
 
 def chunk_size(batch_size: int, length: int) -> tuple[int, int]:
-    """Steps of a chunk, on a CPU about `CHUNK_ROWS` rows, else T; and of all whole chunks.
+    """Steps of a chunk of about `CHUNK_ROWS` rows, and of all whole chunks.
 
     A divisor of T is preferred; else the rest of T is a piece of its own.
     """
     limit = max(8, CHUNK_ROWS // batch_size)
-    if jax.default_backend() != "cpu" or length <= limit:
+    if length <= limit:
         return length, length
     sizes = [size for size in range(limit // 2, limit + 1) if length % size == 0]
     size = sizes[-1] if sizes else limit

@@ -12,6 +12,13 @@ from grnn_jax.cells.base import Cell, Linear
 from grnn_jax.ops.ranks import align
 from grnn_jax.recurrence.linear_scan import linear_scan, linear_scan_gradient
 
+METHOD_OF_PLATFORM = {"cpu": "sequential", "cuda": "parallel", "default": "chunked"}
+"""The method of `linear_scan` on each platform (benchmarks/RESULTS.md).
+
+On a CPU measured fastest. On a GPU, where every kernel is a launch, counted: at T 1,024 parallel
+has 11 kernels forward and 28 in training, chunked 139 and 280, in fewer bytes. On a TPU estimated:
+chunked takes 0.47M and 1.79M cycles, parallel 1.20M and 3.35M (H 512, B 8)."""
+
 
 def linear_engine(
     cell: Cell,
@@ -41,9 +48,8 @@ def linear_engine(
         state: the state before the first step, (s,).
         reset: rows that restart from `initial_state` before a step.
         initial_state: what they restart from.
-        method: see `linear_scan`; None is "sequential" on a CPU, where it was measured fastest
-            (benchmarks/RESULTS.md), and "chunked" on other platforms, where nothing was measured,
-            and on split steps.
+        method: see `linear_scan`; None is what `METHOD_OF_PLATFORM` says of the platform that the
+            program is lowered for, and "chunked" on split steps.
         axis_name: axis of a mesh over which the steps are split, see `linear_scan`.
 
     Returns:
@@ -54,16 +60,15 @@ def linear_engine(
     """
     if cell.linear is None:
         raise ValueError("the linear engine needs a cell with linear structure; use 'scan'")
-    if method is None:
-        one_cpu = axis_name is None and jax.default_backend() == "cpu"
-        method = "sequential" if one_cpu else "chunked"
+    if method is None and axis_name is not None:
+        method = "chunked"
     run = _states(cell.linear, method, axis_name)
     states = run(params, projected, state[0], initial_state[0], reset)
     return cell.linear.readout(params, states, projected), (states[-1],)
 
 
 @functools.lru_cache(maxsize=64)
-def _states(linear: Linear, method: str, axis_name: str | None) -> Callable[..., Array]:
+def _states(linear: Linear, method: str | None, axis_name: str | None) -> Callable[..., Array]:
     """The function from projected inputs to all states that carries its own gradient."""
 
     def coefficients(
@@ -82,7 +87,9 @@ def _states(linear: Linear, method: str, axis_name: str | None) -> Callable[...,
         params: Params, projected: Array, state: Array, fresh: Array, reset: Array | None
     ) -> Array:
         decay, update = coefficients(params, projected, fresh, reset)
-        return linear_scan(decay, update, state, method=method, axis_name=axis_name)
+        scan = functools.partial(linear_scan, axis_name=axis_name)
+        states: Array = _by_platform(scan, method, decay, update, state)
+        return states
 
     def forward(
         params: Params, projected: Array, state: Array, fresh: Array, reset: Array | None
@@ -101,15 +108,25 @@ def _states(linear: Linear, method: str, axis_name: str | None) -> Callable[...,
         # Computed again: a, b and what their derivative needs would be several [T, B, S] arrays
         # kept between the passes, and they are elementwise.
         (decay, update), pullback = jax.vjp(restarted, params, projected, fresh)
-        d_decay, d_update, d_state = linear_scan_gradient(
-            decay, state, states, d_states, method=method, axis_name=axis_name
-        )
+        gradient = functools.partial(linear_scan_gradient, axis_name=axis_name)
+        d_decay, d_update, d_state = _by_platform(gradient, method, decay, state, states, d_states)
         d_coefficients = _as_type_of(decay, d_decay), _as_type_of(update, d_update)
         d_params, d_projected, d_fresh = pullback(d_coefficients)
         return d_params, d_projected, _as_type_of(state, d_state), d_fresh, None
 
     run.defvjp(forward, backward)
     return run
+
+
+def _by_platform(run: Callable[..., Any], method: str | None, *arrays: Array) -> Any:
+    """A scan by the method that was asked for, or by that of the platform it is lowered for."""
+    if method is not None:
+        return run(*arrays, method=method)
+    methods = {
+        platform: functools.partial(run, method=method)
+        for platform, method in METHOD_OF_PLATFORM.items()
+    }
+    return jax.lax.platform_dependent(*arrays, **methods)
 
 
 def _as_type_of(value: Array, gradient: Array) -> Array:

@@ -1,5 +1,7 @@
 """`unroll`: one signature for every engine, for single cells and stacks."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,11 +15,10 @@ from grnn_jax.ops.checks import check_array, check_key
 from grnn_jax.ops.chunks import scan_chunks
 from grnn_jax.ops.entry import entry, vary_alike
 from grnn_jax.ops.masks import is_zero
-from grnn_jax.recurrence.base import Engine, RunOptions, Window
+from grnn_jax.recurrence.base import Engine, InputsForm, RunOptions, Window
 from grnn_jax.recurrence.checks import check_inputs, check_state
 from grnn_jax.recurrence.dropout import dropout, dropout_index
 from grnn_jax.recurrence.engines import ENGINES, check_engine, explain_engine
-from grnn_jax.recurrence.gates import ProjectedGates, project_gates, split_projected
 from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
 
 PERTURB_FOLD = 2
@@ -54,10 +55,11 @@ def unroll(
         engine: "scan", the reference, any JAX transformation (forward mode in float32 or wider
             only); "fused", gated cells, reverse mode and vmap only (no `jvp`);
             "fused_recompute", the same with V h_{t-1} computed again in the backward pass
-            instead of kept; "linear", cells linear in their state, all steps at once, reverse mode
-            and vmap only; "newton", gated cells with a Jacobian of small blocks, all steps at
-            once by Newton's method, reverse mode and vmap only, see `newton_unroll`; "auto", see
-            `explain_engine`.
+            instead of kept; "packed" and "packed_recompute", likewise, in the structure that
+            accelerators want; "linear", cells linear in their state, all steps at once, reverse
+            mode and vmap only; "newton", gated cells with a Jacobian of small blocks, all steps
+            at once by Newton's method, reverse mode and vmap only, see `newton_unroll`; "auto",
+            see `explain_engine`.
         key: switches dropout and zoneout on (training) and seeds it; None is deterministic.
         chunk_size: steps between kept states; the rest is recomputed in the backward pass, see
             `scan_chunks`. None keeps everything.
@@ -196,8 +198,56 @@ def _run_layer(
     """One layer over a time-major window; of a sitewise cell the inner one, its sites as rows."""
     if cell.sitewise is not None:
         return _run_sites(cell, params, window, state, initial_state, options)
-    engine = _choose_engine(cell, window, options)
-    projected = _project(cell, params, window, options, by_gates=engine.by_gates)
+    name = _choose_engine(cell, window, options)
+    if name != "auto":
+        return _run_engine(cell, ENGINES[name], params, window, state, initial_state, options)
+    # Not by the platform of this process: a program may be lowered here for another one.
+    on_cpu, elsewhere = (
+        functools.partial(_run_engine, cell, ENGINES[explain_engine(cell, platform).engine])
+        for platform in ("cpu", "cuda")
+    )
+    return _by_platform(on_cpu, elsewhere, params, window, state, initial_state, options)
+
+
+def _by_platform(
+    on_cpu: Callable[..., tuple[Array, PyTree]],
+    elsewhere: Callable[..., tuple[Array, PyTree]],
+    params: Params,
+    window: Window,
+    state: PyTree,
+    initial_state: PyTree,
+    options: RunOptions,
+) -> tuple[Float[Array, "T B H"], PyTree]:
+    """One engine where a program is lowered for a CPU, another where it is for an accelerator.
+
+    A compiled program holds one of them alone. A gradient outside of `jax.jit` has room between
+    its two passes for what either engine would keep.
+    """
+
+    def bind(run: Callable[..., tuple[Array, PyTree]]) -> Callable[..., tuple[Array, PyTree]]:
+        def bound(params: Params, window: Window, *rest: Any) -> tuple[Array, PyTree]:
+            state, initial_state, key = rest
+            return run(params, window, state, initial_state, options._replace(key=key))
+
+        return bound
+
+    results: tuple[Array, PyTree] = jax.lax.platform_dependent(
+        params, window, state, initial_state, options.key,
+        cpu=bind(on_cpu), default=bind(elsewhere),
+    )  # fmt: skip
+    return results
+
+
+def _run_engine(
+    cell: Cell,
+    engine: Engine,
+    params: Params,
+    window: Window,
+    state: PyTree,
+    initial_state: PyTree,
+    options: RunOptions,
+) -> tuple[Float[Array, "T B H"], PyTree]:
+    projected = _project(cell, params, window, options, engine.form)
     arguments = cell, params, projected, state, window.reset, initial_state
     # `_choose_engine` has refused engines that cannot run split steps.
     if options.axis_name is None or engine.run_split is None:
@@ -228,35 +278,41 @@ def _run_sites(
     return outputs, state
 
 
-def _choose_engine(cell: Cell, window: Window, options: RunOptions) -> Engine:
-    """The engine that was asked for, if it can run this layer; raises ValueError if not."""
+def _choose_engine(cell: Cell, window: Window, options: RunOptions) -> str:
+    """The engine that was asked for, if it can run this layer; "auto" if the platform decides.
+
+    Raises:
+        ValueError: it cannot.
+    """
     name, axis_name = options.engine, options.axis_name
     if name == "auto" and axis_name is None:
-        name = explain_engine(cell).engine
+        of_platforms = {explain_engine(cell, platform).engine for platform in ("cpu", "cuda")}
+        name = "auto" if len(of_platforms) > 1 else of_platforms.pop()
     elif name == "auto":
         name = "newton" if cell.linear is None else "linear"
     if window.inputs.shape[0] == 0:
         name = "scan"  # No step, nothing to save.
+    if name == "auto":
+        return name
     if name not in ENGINES:
         raise ValueError(f"engine must be one of {['auto', *ENGINES]}, got {name!r}")
-    engine = ENGINES[name]
     allowed = [other for other in ENGINES if axis_name is None or ENGINES[other].run_split]
     if name not in allowed and window.inputs.shape[0]:
         raise ValueError(f"engine must be one of {allowed} on split steps, got {name!r}")
     check_engine(cell, name, allowed)
-    return engine
+    return name
 
 
 def _project(
-    cell: Cell, params: Params, window: Window, options: RunOptions, *, by_gates: bool
-) -> Float[Array, "T B P"] | ProjectedGates:
+    cell: Cell, params: Params, window: Window, options: RunOptions, form: InputsForm | None
+) -> Any:
     """The projected inputs as the engine reads them, with what training draws."""
     if options.key is None or window.dropout_index is None or cell.perturb is None:
-        # Gate by gate, projected inputs may stay in a table or be made chunk by chunk.
-        if by_gates:
-            return project_gates(cell, params, window.inputs)
+        # In a form of its own, projected inputs may stay in a table or be made chunk by chunk.
+        if form is not None:
+            return form.project(cell, params, window.inputs)
         return window.inputs.project(cell, params)
     # What is drawn stands beside each event's projection, so that it is whole here.
     projected = window.inputs.project(cell, params)
     projected = cell.perturb(options.key, projected, window.dropout_index.of_steps())
-    return split_projected(cell, projected) if by_gates else projected
+    return projected if form is None else form.convert(cell, projected)

@@ -17,7 +17,8 @@ B, T, X, V, S = 2, 5, 4, 3, 4
 CASES = [
     ("lstm", "scan"), ("lstm", "fused"), ("lstm", "fused_recompute"), ("gru", "fused"),
     ("slstm", "fused"), ("layer_norm_gru", "fused"), ("min_gru", "linear"), ("rg_lru", "linear"),
-    ("ind_rnn", "newton"),
+    ("ind_rnn", "newton"), ("lstm", "packed"), ("gru", "packed_recompute"),
+    ("layer_norm_gru", "packed"),
 ]  # fmt: skip
 """Cells with and without additive gates and gate-wise projection, for every engine."""
 

@@ -207,9 +207,11 @@ def test_fused_forms_no_kernel_gradient_in_the_loop():
 
     assert products_of_kernel_size("scan") == 1
     assert products_of_kernel_size("fused") == 0
+    assert products_of_kernel_size("packed") == 0
 
 
-def test_recomputing_keeps_less_between_the_passes():
+@pytest.mark.parametrize("engine", ["fused", "packed"])
+def test_recomputing_keeps_less_between_the_passes(engine):
     cell = cells.lstm(32)
     params, inputs, state, _, _ = random_case(cell, 4, 50, 5, 0, False)
 
@@ -220,7 +222,7 @@ def test_recomputing_keeps_less_between_the_passes():
         _, pullback = jax.vjp(forward, params, inputs)
         return sum(leaf.size for leaf in jax.tree.leaves(pullback) if hasattr(leaf, "size"))
 
-    assert kept("fused") - kept("fused_recompute") >= 4 * 50 * 4 * 32
+    assert kept(engine) - kept(f"{engine}_recompute") >= 4 * 50 * 4 * 32
 
 
 @pytest.mark.optimized
@@ -273,9 +275,11 @@ def test_auto_chooses_by_structure():
         (cells.min_gru(128), "linear"),
         (cells.gru(128)._replace(gated=None), "scan"),
     ):
-        choice = explain_engine(cell)
-        assert choice.engine == engine and choice.reason
-        assert engine in supported_engines(cell)
+        for platform in (None, "cpu", "cuda", "tpu"):
+            choice = explain_engine(cell, platform)
+            expected = "packed" if engine == "fused" and platform in ("cuda", "tpu") else engine
+            assert choice.engine == expected and choice.reason
+            assert choice.engine in supported_engines(cell)
     assert "linear" not in supported_engines(cells.lstm(4))
     with pytest.raises(ValueError, match="cell must be a single layer, got a stack"):
         explain_engine(cells.stack([cells.lstm(4)]))
@@ -293,7 +297,7 @@ def test_fused_refuses_a_cell_without_gated_structure():
     np.testing.assert_array_equal(outputs, expected)
 
 
-@pytest.mark.parametrize("engine", ["fused", "fused_recompute"])
+@pytest.mark.parametrize("engine", ["fused", "fused_recompute", "packed"])
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_windows_longer_than_a_chunk_and_no_multiple_of_it(name, engine, monkeypatch):
     """37 steps: chunks of 16 and a rest of 5; dense inputs and tokens, with resets."""
