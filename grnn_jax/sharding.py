@@ -15,11 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from grnn_jax.errors import InputError
+
+AnyMesh = Mesh | AbstractMesh
+"""Devices, or how many there are to be: enough to lower a program for them."""
 
 Rules = Sequence[tuple[str, P]]
 
@@ -152,17 +155,17 @@ def partition_specs(tree: PyTree, rules: Rules = REPLICATED) -> PyTree:
     return jax.tree_util.tree_map_with_path(spec, tree)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """The sharding of an array that every device holds whole."""
     return NamedSharding(mesh, P())
 
 
-def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh, axis: int = 0) -> NamedSharding:
     """The sharding of an array one axis of which, the leading one by default, is the batch."""
     return NamedSharding(mesh, P(*[None] * axis, "data"))
 
 
-def tree_shardings(tree: PyTree, mesh: Mesh, rules: Rules = REPLICATED) -> PyTree:
+def tree_shardings(tree: PyTree, mesh: AnyMesh, rules: Rules = REPLICATED) -> PyTree:
     """Shardings of a tree under partition rules, see `partition_specs`."""
     specs = partition_specs(tree, rules)
     return jax.tree.map(
@@ -213,7 +216,9 @@ def put_on_mesh(tree: PyTree, shardings: PyTree) -> PyTree:
     return jax.tree.map(put, tree, shardings)
 
 
-def value_and_grad_over_rows(loss_fn: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+def value_and_grad_over_rows(
+    loss_fn: Callable[..., Any], mesh: AnyMesh | None
+) -> Callable[..., Any]:
     """`jax.value_and_grad` of a sum over the rows of a batch, every device with its own rows.
 
     The devices run the whole loss and its gradient without a word to each other, and add up what

@@ -8,7 +8,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from grnn_jax import likelihood
 from grnn_jax.array_types import Array, Batch, Bool, Float, Int, Params, PRNGKey, PyTree
@@ -17,6 +16,7 @@ from grnn_jax.model import Carry, Model
 from grnn_jax.optimizer import has_updated, make_schedule
 from grnn_jax.sharding import (
     REPLICATED,
+    AnyMesh,
     Rules,
     batch_sharding,
     replicated,
@@ -107,7 +107,7 @@ def init_train_state(
     )
 
 
-def train_state_shardings(state: PyTree, mesh: Mesh, rules: Rules = REPLICATED) -> Any:
+def train_state_shardings(state: PyTree, mesh: AnyMesh, rules: Rules = REPLICATED) -> Any:
     """How a state lies on a mesh: parameters by the rules, streams split over "data".
 
     Args:
@@ -162,7 +162,7 @@ def make_train_step(
     model: Model,
     optimizer: optax.GradientTransformation,
     config: Config,
-    mesh: Mesh | None = None,
+    mesh: AnyMesh | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     r"""Makes the training step.
 
