@@ -4,6 +4,10 @@ A CPU multiplies all bits whatever the precision, so that no number would tell.
 """
 
 import inspect
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +17,11 @@ from dots import PLATFORMS, dots, lower
 
 import grnn_jax
 from grnn_jax import cells, distributions, unroll
+from grnn_jax.cli import sample
 from grnn_jax.config import COMPUTE_TYPES, Config
 from grnn_jax.data import Batch
+from grnn_jax.errors import InputError
+from grnn_jax.evaluation import evaluate
 from grnn_jax.ops import products
 from grnn_jax.ops.compute_type import compute_type
 from grnn_jax.ops.lookup import lookup
@@ -23,6 +30,7 @@ from grnn_jax.recurrence import supported_engines
 from grnn_jax.training import init_train_state, make_eval_step, make_train_step
 
 B, T, H = 2, 3, 4
+OLD_RUN = Path(__file__).parent / "old_runs" / "text"
 EXPECTED = {
     "float32": ("f32", "f32", "HIGHEST"),
     "tensorfloat32": ("f32", "f32", "HIGH"),
@@ -214,3 +222,46 @@ def test_training_evaluation_and_sampling(dtype):
         found = set(dots(lower(function, *arguments, platforms=("cuda", "tpu"))))
         # The gradient of a lookup.
         assert found == {EXPECTED[dtype]} | ({EXACT} if name == "training" else set()), name
+
+
+@pytest.fixture(scope="module")
+def narrow_run(tmp_path_factory):
+    """The folder of a run that config.json says was trained in bfloat16."""
+    folder = tmp_path_factory.mktemp("narrow")
+    shutil.copytree(OLD_RUN, folder, dirs_exist_ok=True)
+    path = folder / "run" / "config.json"
+    path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "bfloat16"'))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # Its data are beside it.
+        yield folder / "run"
+
+
+def test_a_trained_run_is_in_float32_unless_told_otherwise(narrow_run):
+    tokens = np.zeros((B, T), np.int32)
+    for options, dtype in [({}, "float32"), *(({"dtype": name}, name) for name in COMPUTE_TYPES)]:
+        run = grnn_jax.load(narrow_run, **options)
+        assert (run.dtype, run.config.dtype) == (dtype, "bfloat16")
+        score = jax.jit(lambda params, model=run.model: grnn_jax.log_prob(model, params, tokens))
+        assert set(dots(lower(score, run.params))) == {EXPECTED[dtype]}
+    with pytest.raises(InputError, match="dtype must be one of float32, tensorfloat32, bfloat16"):
+        grnn_jax.load(narrow_run, dtype="float16")
+
+
+def test_evaluation_takes_float32_unless_told_otherwise(narrow_run):
+    expected = json.loads((OLD_RUN / "expected.json").read_text())["evaluate"]["valid"]
+    exact, narrow = evaluate(narrow_run), evaluate(narrow_run, dtype="bfloat16")
+    assert (exact["dtype"], narrow["dtype"]) == ("float32", "bfloat16")
+    nats = expected["nats_per_event"]
+    assert exact["nats_per_event"] == pytest.approx(nats, rel=1e-5)
+    assert 1e-6 < abs(narrow["nats_per_event"] / nats - 1) < 1e-2
+
+
+def test_a_request_of_an_earlier_version_goes_on_in_its_own_type(narrow_run, monkeypatch):
+    settings = {}
+    for dtype in COMPUTE_TYPES:
+        monkeypatch.setattr(sample.flags, "script_values", lambda dtype=dtype: {"dtype": dtype})
+        monkeypatch.setattr(sample, "FLAGS", SimpleNamespace(workdir="run"))
+        run = grnn_jax.load(narrow_run, dtype=dtype)
+        settings[dtype] = sample.request_settings(run, None).get("dtype")
+    # Those versions sampled in the type of the training, and noted none.
+    assert settings == dict(zip(COMPUTE_TYPES, COMPUTE_TYPES, strict=True)) | {"bfloat16": None}

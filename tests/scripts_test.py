@@ -84,6 +84,7 @@ def test_the_last_line_of_evaluate_is_json(run, text_run, folder):
         assert {"num_sequences", "nats_per_event", "bits_per_event", "nats_per_sequence"} <= set(
             values
         )
+        assert values["dtype"] == "float32" and "are computed in float32\n" in ended.err
     assert values["num_events"] == len("an old cat\n")
 
 
@@ -98,7 +99,9 @@ def test_sample_writes_samples_and_nothing_else(run, text_run, folder):
     text = (folder / "out_file.txt").read_text(encoding="utf-8")
     assert text.startswith(ended.out + "\n\nsäße ")
     greedy = run("sample", "--workdir=text", "--length=9", "--temperature=0")
-    top = run("sample", "--workdir=text", "--length=9", "--top_k=1", "--seed=8")
+    flags = ["--top_k=1", "--seed=8", "--dtype=tensorfloat32"]  # On a CPU the same.
+    top = run("sample", "--workdir=text", "--length=9", *flags)
+    assert "computed in tensorfloat32; the run was trained in float32" in top.err
     nucleus = run("sample", "--workdir=text", "--length=9", "--top_p=1e-6", "--seed=9")
     assert greedy.out == top.out == nucleus.out
 
