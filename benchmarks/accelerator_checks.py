@@ -2,9 +2,10 @@
 
 Values are compared with a loop over time in NumPy float64 (tests/cell_oracles.py, written from the
 papers' equations; where the tests are not at hand, with the scan engine), gradients with those of
-the scan engine in float64 on the CPU. Rows restart in the middle. Every program runs three times
-into memory that was filled with something else before, NaN among it, and has to give the same bits:
-what a kernel leaves unwritten, or reads before it is written, is seen.
+the scan engine in float64 on the CPU. In a narrow type a difference is allowed that a scan in
+bfloat16 on the CPU has too. Rows restart in the middle. Every program runs three times into memory
+that was filled with something else before, NaN among it, and has to give the same bits: what a
+kernel leaves unwritten, or reads before it is written, is seen.
 """
 
 import functools
@@ -23,8 +24,10 @@ from grnn_jax import cells
 from grnn_jax.recurrence import supported_engines
 
 TESTS = pathlib.Path(__file__).parents[1] / "tests"
-TOLERANCE = {"float32": 1e-4, "tensorfloat32": 2e-2, "bfloat16": 1e-1}
-"""Largest difference to float64, relative to the largest entry of an array."""
+TOLERANCE = {"float32": 1e-4, "tensorfloat32": 5e-3, "bfloat16": 3e-2}
+"""Difference to float64 that is always allowed, relative to the largest entry of an array."""
+ROUNDING = 4.0
+"""Times as much as bfloat16 differs on the CPU is allowed to narrow types on the device."""
 POISON = (float("nan"), 1e30, float("nan"))
 """What fills the memory before each of the runs."""
 VOCABULARY = 7
@@ -113,6 +116,7 @@ class Case(NamedTuple):
     cell: cells.Cell
     arguments: tuple[Any, ...]  # What is differentiated, then what is not.
     expected: Any
+    limits: list[float]  # The largest difference allowed, for each array that is expected.
 
 
 def make_case(check: Check) -> Case:
@@ -135,7 +139,8 @@ def make_case(check: Check) -> Case:
     entering = normal(VOCABULARY, width) if check.inputs == "tokens" else normal(*shape, width)
     weights = normal(*shape, hidden_size)
     # Everything comes from the CPU: the device that is checked has no part in it.
-    with jax.default_device(jax.local_devices(backend="cpu")[0]), jax.enable_x64(True):
+    cpu = jax.local_devices(backend="cpu")[0]
+    with jax.default_device(cpu), jax.enable_x64(True):
         params = exact.init(jax.random.key(check.seed), width)
         params = jax.tree.map(lambda leaf: drawn(_narrow(leaf)), params)
         state = exact.initial_state(params, check.batch_size)
@@ -150,7 +155,25 @@ def make_case(check: Check) -> Case:
             vectors = entering[tokens] if check.inputs == "tokens" else entering
             values = oracle.run(check.cell, params, vectors, state, reset, initial)
             expected = (values[0], tuple(values[1]), *expected[2:])
-    return Case(cell, arguments, expected)
+    limits = [TOLERANCE[check.dtype]] * len(jax.tree.leaves(expected))
+    if check.dtype != "float32":
+        # Gradients of a norm over few units, say, have no more digits than this.
+        with jax.default_device(cpu):
+            rounded = jax.jit(results(_cell(check, "bfloat16"), check, "scan"))(*arguments)
+        found = differences(jax.device_get(rounded), expected)
+        limits = [max(limit, ROUNDING * d) for limit, d in zip(limits, found, strict=True)]
+    return Case(cell, arguments, expected, limits)
+
+
+def differences(found: Any, expected: Any) -> list[float]:
+    """Of every array the largest difference, relative to its largest entry."""
+
+    def of_array(found: np.ndarray, expected: np.ndarray) -> float:
+        scale = max(float(np.abs(expected).max(initial=0)), 1e-3)
+        return float(np.abs(found - expected).max(initial=0)) / scale
+
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    return [of_array(*pair) for pair in pairs]
 
 
 def results(cell: cells.Cell, check: Check, engine: str) -> Callable[..., tuple[Any, Any, Any]]:
@@ -202,41 +225,41 @@ def compile_into(function: Callable[..., Any], *arguments: Any) -> Compiled:
 
     shapes = jax.eval_shape(function, *arguments)
     program = jax.jit(into, donate_argnums=0, keep_unused=True).lower(shapes, *arguments).compile()
-    return Compiled(program, shapes, program.memory_analysis().temp_size_in_bytes)
+    memory = program.memory_analysis()  # Not every platform tells.
+    return Compiled(program, shapes, 0 if memory is None else memory.temp_size_in_bytes)
 
 
-def compare(compiled: Compiled, arguments: tuple[Any, ...], expected: Any, limit: float) -> Found:
+def compare(
+    compiled: Compiled, arguments: tuple[Any, ...], expected: Any, limits: list[float]
+) -> Found:
     """Runs three times into poisoned memory and compares: with itself, and with float64.
 
     Args:
         compiled: what `compile_into` returned.
         arguments: what enters.
         expected: what has to come out.
-        limit: largest difference allowed, relative to the largest entry of an array.
+        limits: largest difference allowed for each array, relative to its largest entry.
     """
     runs = [jax.device_get(_run_poisoned(compiled, arguments, value)) for value in POISON]
-    first = jax.tree.leaves(runs[0])
+    first, *others = map(jax.tree.leaves, runs)
+    found = differences(first, expected)
+    worst = max(range(len(found)), key=lambda number: found[number] / limits[number])
     wrong = None
-    for other in runs[1:]:
-        pairs = zip(first, jax.tree.leaves(other), strict=True)
-        if any(a.tobytes() != b.tobytes() for a, b in pairs):
-            wrong = "two runs gave different bits"
-    difference = 0.0
-    for found, wanted in zip(first, jax.tree.leaves(expected), strict=True):
-        if not np.isfinite(found).all():
-            wrong = "not finite: memory was left unwritten, or it was read before it was written"
-        scale = max(float(np.abs(wanted).max(initial=0)), 1e-3)
-        difference = max(difference, float(np.abs(found - wanted).max(initial=0)) / scale)
-    if wrong is None and not difference <= limit:
-        wrong = f"differs by {difference:.1e} from float64"
-    return Found(difference, wrong)
+    if not all(np.isfinite(array).all() for array in first):
+        wrong = "not finite: memory was left unwritten, or it was read before it was written"
+    elif any(
+        a.tobytes() != b.tobytes() for other in others for a, b in zip(first, other, strict=True)
+    ):
+        wrong = "two runs gave different bits"
+    elif found[worst] > limits[worst]:
+        wrong = f"differs by {found[worst]:.1e} from float64, allowed is {limits[worst]:.1e}"
+    return Found(max(found), wrong)
 
 
 def run_check(check: Check, case: Case, engine: str) -> Callable[[], Found]:
     """Compiles one engine; the function returned runs it and compares."""
     compiled = compile_into(results(case.cell, check, engine), *case.arguments)
-    limit = TOLERANCE[check.dtype]
-    return lambda: compare(compiled, case.arguments, case.expected, limit)
+    return lambda: compare(compiled, case.arguments, case.expected, case.limits)
 
 
 def _run_poisoned(compiled: Compiled, arguments: tuple[Any, ...], value: float) -> Any:

@@ -14,7 +14,7 @@ def line(row: Row, entry: dict[str, Any]) -> str:
     parts = [f"{name} {found['ms'] * steps:.3g}" for name, found in entry["programs"].items()]
     if entry["floor_ms"] is not None:
         parts.append(f"floor {entry['floor_ms'] * steps:.2g}")
-    parts += [f"{name}: {reason}" for name, reason in entry["failed"].items()]
+    parts += [f"{n}: {reason}" for n, reason in (entry["failed"] | entry["doubts"]).items()]
     parts += [entry["target"]] * bool(entry["target"])
     return f"{row.name} [µs a step]: " + "; ".join(parts)
 
@@ -85,12 +85,14 @@ def _times(found: dict[str, Any], rows: Sequence[Row]) -> str:
         table.append([row.name, floor, *texts, entry["target"]])
     failures: dict[str, list[str]] = {}
     for row in rows:
-        for name, reason in found.get(row.name, {"failed": {}})["failed"].items():
+        entry = found.get(row.name, {"failed": {}, "doubts": {}})
+        for name, reason in (entry["failed"] | entry["doubts"]).items():
             failures.setdefault(f"{name}: {reason}", []).append(row.name)
     clocks = {p["clock"] for entry in found.values() for p in entry["programs"].values()}
     parts = [
         f"Times: {sum(row.name in found for row in rows)} of {len(rows)} rows. Clock: "
-        f"{' and '.join(sorted(clocks)) or 'none'} (* the host's, where the device has one).",
+        f"{' and '.join(sorted(clocks)) or 'none'} (*: the host's in place of "
+        "the device's; ?: see below).",
         timing.markdown_table(["µs a step", "floor", *names, "target"], table),
     ]
     parts += [
@@ -109,7 +111,8 @@ def _time(entry: dict[str, Any], name: str, steps: float) -> str:
     if name not in entry["programs"]:
         return "–"
     found = entry["programs"][name]
-    return f"{found['ms'] * steps:.3g}" + "*" * ("note" in found)
+    marks = "*" * ("note" in found) + "?" * (name in entry["doubts"])
+    return f"{found['ms'] * steps:.3g}{marks}"
 
 
 def plot(path: str, record: dict[str, Any], rows: Sequence[Row]) -> None:
