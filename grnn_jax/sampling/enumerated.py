@@ -1,14 +1,16 @@
 """Exact sampling under a constraint that few beginnings decide: all of them are scored."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grnn_jax.array_types import AnyArray, Array, Float, Int, Params, PRNGKey
+from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params, PRNGKey
 from grnn_jax.compiler import outermost_jit
 from grnn_jax.model import Carry, Model
+from grnn_jax.ops.ahead import one_ahead
 from grnn_jax.ops.entry import entry
 from grnn_jax.sampling.ancestral import sample
 from grnn_jax.sampling.beams import class_log_probs
@@ -200,6 +202,28 @@ def _force(
     return jnp.where((state.position < lengths)[:, None], only, logits)
 
 
+class _Extended(NamedTuple):
+    """Prefixes [n, t] that one step found.
+
+    Attributes:
+        found_by: number of the step that found what they extend.
+        which: its place there.
+        logs: log-probabilities of the last events.
+        row: theirs, in `logs`.
+        token: their last events.
+        words: the prefixes.
+        good: whether they need no more events.
+    """
+
+    found_by: int
+    which: Int[np.ndarray, " n"]
+    logs: Float[Array, "R V"]
+    row: Int[np.ndarray, " n"]
+    token: Int[np.ndarray, " n"]
+    words: Int[np.ndarray, "n t"]
+    good: Bool[np.ndarray, " n"]
+
+
 def _good_prefixes(
     model: Model, params: Params, carry: Carry, constraint: Constraint
 ) -> tuple[Int[np.ndarray, "N W"], Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
@@ -213,26 +237,36 @@ def _good_prefixes(
     zero = np.zeros(1, np.int64)
     if free[-1, 0]:
         return zero[:, None], zero, np.zeros(1)
+    # Prefixes [n, t]: carries before their last event and which is whose, states, and which of the
+    # prefixes that some step found they are: their nats are read only when the next step runs.
+    stack = [(carry, zero, np.zeros((1, 0), np.int64), zero, 0, zero)]
+
+    def steps(carry: Carry) -> Iterator[_Extended]:
+        number = 0
+        while stack:
+            carry, parent, words, state, found_by, which = stack.pop()
+            left = constraint.length - words.shape[1] - 1
+            num_rows = FEW_ROWS if len(parent) <= FEW_ROWS else MANY_ROWS
+            rows = np.minimum(np.arange(num_rows), len(parent) - 1)
+            carry = jax.tree.map(lambda leaf: leaf[parent[rows]], carry)  # noqa: B023
+            logs, carry = _extend(model, params, carry, words[rows, -1] if words.size else None)
+            row, token = np.nonzero(possible[left][table[state]])
+            words = np.concatenate([words[row], token[:, None]], 1)
+            state = table[state[row], token]
+            good = free[left][state]
+            number += 1
+            rest = np.flatnonzero(~good)
+            for first in range(0, len(rest), MANY_ROWS):
+                part = rest[first : first + MANY_ROWS]
+                stack.append((carry, row[part], words[part], state[part], number, part))
+            yield _Extended(found_by, which[row], logs, row, token, words, good)
+
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    # Prefixes [n, t]: carries before their last event and which is whose, states, nats so far.
-    stack = [(carry, zero, np.zeros((1, 0), np.int64), zero, np.zeros(1))]
-    while stack:
-        carry, parent, words, state, total = stack.pop()
-        left = constraint.length - words.shape[1] - 1
-        num_rows = FEW_ROWS if len(parent) <= FEW_ROWS else MANY_ROWS
-        rows = np.minimum(np.arange(num_rows), len(parent) - 1)
-        carry = jax.tree.map(lambda leaf: leaf[parent[rows]], carry)  # noqa: B023
-        logs, carry = _extend(model, params, carry, words[rows, -1] if words.size else None)
-        row, token = np.nonzero(possible[left][table[state]])
-        words = np.concatenate([words[row], token[:, None]], 1)
-        total = total[row] + np.asarray(logs)[row, token]
-        state = table[state[row], token]
-        good = free[left][state]
-        parts.append((words[good], total[good]))
-        rest = np.flatnonzero(~good)
-        for first in range(0, len(rest), MANY_ROWS):
-            part = rest[first : first + MANY_ROWS]
-            stack.append((carry, row[part], words[part], state[part], total[part]))
+    nats = [np.zeros(1)]  # Of the prefixes that each step found; the first one is empty.
+    for step in one_ahead(steps(carry)):
+        of_event = np.asarray(step.logs)[step.row, step.token]
+        nats.append(nats[step.found_by][step.which] + of_event)
+        parts.append((step.words[step.good], nats[-1][step.good]))
     lengths = np.concatenate([np.full(len(words), words.shape[1]) for words, _ in parts])
     filled = np.zeros((len(lengths), lengths.max()), np.int64)
     filled[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(
