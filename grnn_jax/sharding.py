@@ -168,9 +168,7 @@ def batch_sharding(mesh: AnyMesh, axis: int = 0) -> NamedSharding:
 def tree_shardings(tree: PyTree, mesh: AnyMesh, rules: Rules = REPLICATED) -> PyTree:
     """Shardings of a tree under partition rules, see `partition_specs`."""
     specs = partition_specs(tree, rules)
-    return jax.tree.map(
-        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda leaf: isinstance(leaf, P)
-    )
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
 def shard_batch(batch: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:

@@ -36,8 +36,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "grnn_jax"
 
 ENGINES = (
-    "recurrence/inputs_test.py", "recurrence/unroll_test.py", "cells/zoneout_test.py",
-    "cells/sitewise_test.py", "cells/stack_test.py", "recurrence/agreement_test.py",
+    "recurrence/inputs_test.py", "recurrence/packed_test.py", "recurrence/unroll_test.py",
+    "cells/zoneout_test.py", "cells/sitewise_test.py", "cells/stack_test.py",
+    "recurrence/agreement_test.py",
 )  # fmt: skip
 SAMPLING = (
     "sampling/structured_test.py", "sampling/ancestral_test.py", "sampling/settings_test.py",
@@ -49,7 +50,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "training.py": ("training_test.py", "old_runs_test.py", "runner_test.py"),
     "optimizer.py": ("optimizer_test.py", "training_test.py", "old_runs_test.py"),
     "sharding.py": ("sharding_test.py", "sampling/sharded_test.py", "devices_test.py"),
-    "recurrence/linear*.py": ("recurrence/linear_test.py", "recurrence/inputs_test.py"),
+    "recurrence/linear*.py": (
+        "recurrence/linear_test.py", "recurrence/packed_test.py", "recurrence/inputs_test.py",
+    ),
     "recurrence/jacobian.py": ("recurrence/newton_test.py", "recurrence/inputs_test.py"),
     "recurrence/newton*.py": ("recurrence/newton_test.py", "recurrence/sharded_test.py"),
     "recurrence/sharded.py": ("recurrence/sharded_test.py", "recurrence/linear_test.py"),

@@ -9,7 +9,7 @@ import pytest
 from helpers import assert_trees_close, random_like
 
 from grnn_jax import cells
-from grnn_jax.recurrence import Addend, Inputs, Tokens, unroll
+from grnn_jax.recurrence import Addend, Inputs, Tokens, gates, unroll
 from grnn_jax.recurrence.inputs import as_inputs
 
 B, T, X, V, S = 2, 5, 4, 3, 4
@@ -122,10 +122,11 @@ def test_addends_reach_every_engine(name, engine, kind):
     check_addends(name, engine, kind, PARTS[-1])
 
 
+@pytest.mark.parametrize("engine", ["fused", "packed"])
 @pytest.mark.parametrize("parts", PARTS[:-1], ids="+".join)
 @pytest.mark.parametrize("kind", ["vectors", "tokens", "start large tokens"])
-def test_every_part_of_an_addend_by_itself(kind, parts):
-    check_addends("lstm", "fused", kind, parts)
+def test_every_part_of_an_addend_by_itself(kind, parts, engine):
+    check_addends("lstm", engine, kind, parts)
 
 
 def check_addends(name, engine, kind, parts):
@@ -157,15 +158,36 @@ def test_addends_reach_every_site():
     compare(cell, params, make_inputs("vectors")._replace(addend=addend), state, "fused")
 
 
-def test_a_table_projected_beforehand_gives_the_same_projection():
+@pytest.mark.parametrize("kind", ["start large tokens", "large tokens"])
+def test_a_table_projected_beforehand_gives_the_same_projection(kind):
     cell = cells.lstm(3)
     params, _ = parameters(cell)
-    inputs = make_inputs("start large tokens").time_major()
-    table = jnp.concatenate([inputs.table, inputs.start[None]])
+    inputs = make_inputs(kind).time_major()
+    table = jnp.concatenate([inputs.table, random((1, X), 5)])
     beforehand = inputs._replace(projected_table=cell.project(params, table))
     np.testing.assert_allclose(
         beforehand.project(cell, params), inputs.project(cell, params), rtol=1e-6, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(("spare", "is_gather"), [(0, True), (-1, False)])
+def test_the_loop_gathers_from_small_tables_alone(spare, is_gather, monkeypatch):
+    """A large table's gradient is one scatter for the window: its rows are gathered in front."""
+    monkeypatch.setattr(gates, "ONE_HOT_LIMIT", B * T * V + spare)
+    cell = cells.lstm(3)
+    projected = gates.project_gates(cell, parameters(cell)[0], make_inputs("tokens").time_major())
+    assert projected.is_gather == is_gather == (projected.read is not None)
+
+
+def test_the_part_of_the_inputs_that_does_not_fit_is_named():
+    cell = cells.lstm(3)
+    params, state = parameters(cell)
+    inputs = make_inputs("start tokens")
+    wrong = inputs._replace(started=inputs.started[:, :-1])
+    with pytest.raises(
+        ValueError, match=r"^inputs\.started must have shape \(2, 5\), got \(2, 4\)"
+    ):
+        unroll(cell, params, wrong, state)
 
 
 def test_public_inputs_become_one_type():

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import assert_trees_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grnn_jax import cells, unroll
-from grnn_jax.recurrence.linear_scan import METHODS, linear_scan
+from grnn_jax.recurrence.linear_scan import METHODS, block_linear_scan, linear_scan
 
 NAMES = ["min_gru", "min_lstm"]
 jitted = jax.jit(linear_scan, static_argnames=("method", "chunk_size"))
@@ -85,6 +86,35 @@ def test_gradient_is_that_of_the_loop(method, is_complex):
                 return jax.jit(jax.grad(slope))(arguments[0])
 
             np.testing.assert_allclose(twice(ours), twice(plain), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_block_scan_and_its_gradient_are_those_of_a_loop(method, reverse):
+    """Matrices of two rows, three units: a gradient through one that is not transposed differs."""
+    rng = np.random.default_rng(2)
+
+    def plain(matrices, update, initial):
+        def step(state, inputs):
+            state = jnp.einsum("iju,ju->iu", inputs[0], state) + inputs[1]
+            return state, state
+
+        return jax.lax.scan(step, initial, (matrices, update), reverse=reverse)[1]
+
+    def ours(*arguments):
+        return block_linear_scan(*arguments, method=method, chunk_size=3, reverse=reverse)
+
+    with jax.enable_x64(True):
+        shapes = (7, 2, 2, 3), (7, 2, 3), (2, 3)
+        arguments = [jnp.asarray(rng.normal(size=shape)) for shape in shapes]
+        weights = jnp.asarray(rng.normal(size=(7, 2, 3)))
+
+        def loss(function, *arguments):
+            states = function(*arguments)
+            return (weights * jnp.sin(states)).sum(), states
+
+        run = jax.jit(jax.value_and_grad(loss, argnums=(1, 2, 3), has_aux=True), static_argnums=0)
+        assert_trees_close(run(ours, *arguments), run(plain, *arguments), rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
