@@ -84,7 +84,7 @@ def test_the_last_line_of_evaluate_is_json(run, text_run, folder):
         assert {"num_sequences", "nats_per_event", "bits_per_event", "nats_per_sequence"} <= set(
             values
         )
-        assert values["dtype"] == "float32" and "are computed in float32\n" in ended.err
+        assert values["dtype"] == "float32" and "were computed in float32\n" in ended.err
     assert values["num_events"] == len("an old cat\n")
 
 

@@ -191,7 +191,6 @@ def run() -> None:
         FLAGS.data,
         **flags.reading(),
     )
-    flags.log_dtype(run.config.dtype)
     mesh, config = make_mesh(), run.config
     if FLAGS.eval_batch_size:
         config = dataclasses.replace(config, eval_batch_size=FLAGS.eval_batch_size)
@@ -231,6 +230,7 @@ def run() -> None:
     except OSError as error:
         raise InputError(f"--output: cannot write in {output}: {error.strerror}") from error
     print(json.dumps(finite(head)), flush=True)
+    flags.log_dtype(run.config.dtype)
 
 
 def define_flags() -> None:

@@ -63,7 +63,6 @@ def run() -> None:
     """Scores what the flags name."""
     flags.check_split()
     settings = method_settings()
-    flags.log_dtype(read_config(FLAGS.workdir).dtype)
     values = evaluation.evaluate(
         FLAGS.workdir,
         data=os.path.expanduser(FLAGS.data),
@@ -77,6 +76,7 @@ def run() -> None:
     )
     values = {k: finite(v) if isinstance(v, dict) else v for k, v in values.items()}
     print(json.dumps(finite(values)), flush=True)
+    flags.log_dtype(read_config(FLAGS.workdir).dtype)
 
 
 def define_flags() -> None:

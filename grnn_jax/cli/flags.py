@@ -116,10 +116,10 @@ def define_dtype() -> None:
 
 
 def log_dtype(trained: str) -> None:
-    """Tells what the numbers that follow are computed in, of a run trained in some type."""
+    """Tells, at the end, what the numbers were computed in, of a run trained in some type."""
     dtype = value("dtype")
     other = f"; the run was trained in {trained}" if trained != dtype else ""
-    logging.info("products of matrices are computed in %s%s", dtype, other)
+    logging.info("products of matrices were computed in %s%s", dtype, other)
 
 
 def define_reading() -> None:

@@ -151,12 +151,8 @@ def write_texts(run: Run, method: str, conditions: Float[np.ndarray, "..."] | No
     write_stream(form.target(path), standard_output(), records(0), several)
 
 
-def run() -> None:
-    """Samples as the flags say."""
-    check_flags()
-    method = methods.asked_method()
-    run = load_run(FLAGS.workdir, FLAGS.checkpoint, dtype=FLAGS.dtype)
-    flags.log_dtype(run.config.dtype)
+def write(run: Run, method: str) -> None:
+    """Draws samples by a method, and writes them as the flags say."""
     conditions = given.asked_conditions(run, method)
     if run.codec.is_text:
         if FLAGS.until is not None:
@@ -174,6 +170,15 @@ def run() -> None:
     options |= {name: flags.value(name) for name in names}
     options |= {"conditions": conditions, "request": request_settings(run, conditions)}
     write_sequences(run, FLAGS.output, FLAGS.workdir, **options)
+
+
+def run() -> None:
+    """Samples as the flags say."""
+    check_flags()
+    method = methods.asked_method()
+    run = load_run(FLAGS.workdir, FLAGS.checkpoint, dtype=FLAGS.dtype)
+    write(run, method)
+    flags.log_dtype(run.config.dtype)
 
 
 def define_flags() -> None:

@@ -165,12 +165,9 @@ def of_what(run: Run) -> dict[str, Any]:
     return {"data": FLAGS.data} if FLAGS.data else {"data": run.config.data, "split": FLAGS.split}
 
 
-def run() -> None:
-    """Scores as the flags say."""
-    check_flags()
+def write(own: Run) -> None:
+    """Scores with a run, and writes what the flags ask for."""
     reading = flags.reading()
-    own = load_run(FLAGS.workdir, FLAGS.checkpoint, dtype=FLAGS.dtype)
-    flags.log_dtype(own.config.dtype)
     run = read_otherwise(own, FLAGS.data, **reading)
     if FLAGS.posterior and FLAGS.data:
         run = posterior.for_posterior(run)
@@ -201,7 +198,8 @@ def run() -> None:
             train = None
             if FLAGS.prior == "train":
                 train = read_split(own, FLAGS.workdir, "train").corpus
-            more = {"checkpoint": FLAGS.checkpoint, **of_what(run), "workdir": FLAGS.workdir}
+            more = {"checkpoint": FLAGS.checkpoint, "dtype": run.dtype, **of_what(run)}
+            more["workdir"] = FLAGS.workdir
             posterior.write_posterior(run, files[0], folders[0], train, more)
             return
         scored = score(run, files[0], folders[0], hidden)
@@ -235,6 +233,14 @@ def run() -> None:
             f"{whole['num_sequences']:,}", f"{whole['num_events']:,}",
             ", their ends included" if run.codec.with_end else "", nats, bits(nats),
         )  # fmt: skip
+
+
+def run() -> None:
+    """Scores as the flags say."""
+    check_flags()
+    own = load_run(FLAGS.workdir, FLAGS.checkpoint, dtype=FLAGS.dtype)
+    write(own)
+    flags.log_dtype(own.config.dtype)
 
 
 def define_flags() -> None:
