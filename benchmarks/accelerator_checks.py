@@ -76,7 +76,7 @@ def checks(num_random: int, seed: int, small: bool = False) -> list[Check]:
     for dtype in ("float32", "bfloat16", "tensorfloat32"):
         for name in names:
             heads = 2 if _has_heads(name) else 1
-            found.append(Check(name, heads, 6 // heads, 5, 11, dtype, "vectors"))
+            found.append(Check(name, heads, 18 // heads, 5, 11, dtype, "vectors"))
     for name in names:
         shortest.append(Check(name, 1, 7, 3, 1, "float32", "tokens"))
     found[len(names) : len(names)] = shortest

@@ -113,7 +113,10 @@ class Session:
         if self.record["ceilings"] or self.left() <= 0:
             return
         for name, prepare in ceilings(self.settings.small).items():
-            ceiling = prepare()
+            ceiling = _attempt(prepare)
+            if isinstance(ceiling, Exception):
+                print(f"no measured rate of {name}: {_reason(ceiling)}", flush=True)
+                continue
             times = self._time({name: ceiling.prepared})[name]
             self.record["ceilings"][name] = ceiling.amount / (1e-3 * times["ms"])
         self.save()
