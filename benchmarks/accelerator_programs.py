@@ -1,7 +1,10 @@
 """The programs of grnn_jax that benchmarks/accelerator.py times, as functions of no arguments."""
 
+import concurrent.futures
 import functools
+import hashlib
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,6 +92,7 @@ def _recurrence(row: Row) -> Callable[[str, Options], Prepared]:
         width = jax.eval_shape(cell.project, params, jnp.zeros((1, 1))).shape[-1]
     entering = jnp.asarray(random_array(*steps, width))
     weights = jnp.asarray(random_array(*steps, row.hidden_size, seed=1))
+    compile_once = Compiler()
 
     def prepare(engine: str, options: Options) -> Prepared:
         def forward(params: Any, entering: jax.Array) -> jax.Array:
@@ -102,9 +106,11 @@ def _recurrence(row: Row) -> Callable[[str, Options], Prepared]:
             return (forward(params, entering) * weights).sum()
 
         if row.kind == "forward":
-            return Prepared(compiled(forward, params, entering, options=options), comparable=True)
+            return Prepared(
+                compile_once(forward, params, entering, options=options), comparable=True
+            )
         value_and_grad = jax.value_and_grad(loss, argnums=(0, 1))
-        run = compiled(value_and_grad, params, entering, weights, options=options)
+        run = compile_once(value_and_grad, params, entering, weights, options=options)
         return Prepared(run, comparable=True)
 
     return prepare
@@ -158,17 +164,39 @@ def _sample(row: Row) -> Callable[[str, Options], Prepared]:
         def draw(params: Any, key: Any) -> Any:
             return grnn_jax.sample(model, params, key, row.batch_size, row.length)
 
-        return Prepared(compiled(draw, params, jax.random.key(1), options=options))
+        return Prepared(Compiler()(draw, params, jax.random.key(1), options=options))
 
     return prepare
 
 
-def compiled(
-    function: Callable[..., Any], *arguments: Any, options: Options | None = None
-) -> Callable[[], Any]:
-    """Compiles once; the returned function waits until the device is done."""
-    program = jax.jit(function).lower(*arguments).compile(compiler_options=options)
-    return lambda: jax.block_until_ready(program(*arguments))
+class Compiler:
+    """Compiles what is lowered to the same program once: an engine may be another by this row."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._programs: dict[Any, concurrent.futures.Future[Any]] = {}
+
+    def __call__(
+        self, function: Callable[..., Any], *arguments: Any, options: Options | None = None
+    ) -> Callable[[], Any]:
+        """The compiled function; it waits until the device is done."""
+        lowered = jax.jit(function).lower(*arguments)
+        key = hashlib.sha256(lowered.as_text().encode()).digest(), tuple((options or {}).items())
+        with self._lock:
+            known = key in self._programs
+            future = self._programs.setdefault(key, concurrent.futures.Future())
+        if not known:
+            try:
+                future.set_result(lowered.compile(compiler_options=options))
+            except Exception as error:
+                future.set_exception(error)
+        program = future.result()
+        return lambda: jax.block_until_ready(program(*arguments))
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """One function, compiled; it waits until the device is done."""
+    return Compiler()(function, *arguments)
 
 
 class Ceiling(NamedTuple):

@@ -182,6 +182,15 @@ def test_targets():
     assert verdict("mogrifier_lstm", 1, 768, auto=1, scan=5) == ""
 
 
+def test_equal_programs_are_compiled_once():
+    compiler = load("accelerator_programs").Compiler()
+    first = compiler(lambda x: 2 * x, jnp.ones(3))
+    same = compiler(lambda x: 2 * x, jnp.full(3, 5.0))
+    other = compiler(lambda x: 3 * x, jnp.ones(3))
+    assert [float(run()[0]) for run in (first, same, other)] == [2, 10, 3]
+    assert len(compiler._programs) == 2
+
+
 def test_command_buffers_are_timed_where_there_are_any(monkeypatch):
     programs = load("accelerator_programs")
     row = load("accelerator_rows").Row("forward", "elman", 1, 2, 1, 2, "float32")
