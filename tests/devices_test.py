@@ -1,16 +1,15 @@
 """Several devices, and several processes, compute what one does."""
 
 import json
+import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
-from fork_server import SCRIPTS, ForkServer, environment
+from fork_server import ForkServer, Started
 
 from grnn_jax.monitor import read_metrics
 from grnn_jax.workdir import load_run
@@ -35,8 +34,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(folder):
-    server = ForkServer(folder)
+def server(folder):
+    return ForkServer(folder)
+
+
+@pytest.fixture(scope="module")
+def run(server):
     return server.run
 
 
@@ -99,48 +102,39 @@ def test_a_run_goes_on_with_another_number_of_devices(run, one, folder):
         assert a["nats_per_event"] == pytest.approx(b["nats_per_event"], rel=1e-5)
 
 
-def start_processes(folder, *flags: str) -> list[subprocess.Popen]:
+def start_processes(server, *flags: str) -> list[Started]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(SCRIPTS / "train.py"), *FLAGS, *flags]
-    command += [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
-    return [
-        subprocess.Popen(
-            [*command, f"--process_id={i}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(folder / "cache"),
-            cwd=folder,
-        )
-        for i in range(2)
-    ]
+    flags += (f"--coordinator_address=localhost:{port}", "--num_processes=2")
+    return [server.start("train", *FLAGS, *flags, f"--process_id={i}") for i in range(2)]
 
 
-def finish(processes: list[subprocess.Popen], status: int) -> list[str]:
-    ended = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [status, status], ended
-    return [err for _, err in ended]
+def finish(server, processes: list[Started], status: int) -> list[str]:
+    ended = [server.wait(process) for process in processes]
+    assert [process.status for process in ended] == [status, status], ended
+    return [process.err for process in ended]
 
 
-def test_two_processes_equal_one(folder, one, run):
-    first, second = finish(start_processes(folder, "--workdir=two", "--steps_per_call=4"), 0)
+def test_two_processes_equal_one(folder, one, server):
+    processes = start_processes(server, "--workdir=two", "--steps_per_call=4")
+    first, second = finish(server, processes, 0)
     assert "step 6/6" in first and "step 6/6" not in second
     assert_same_run(folder / "two", one)
-    alone = run("train", "--workdir=two", *FLAGS)
+    alone = server.run("train", "--workdir=two", *FLAGS)
     assert alone.status == 1 and "--num_processes must be 2" in alone.err
 
 
-def test_a_signal_to_one_process_stops_both_and_both_go_on(folder):
+def test_a_signal_to_one_process_stops_both_and_both_go_on(folder, server):
     flags = ["--workdir=signalled", "--eval_every=0", "--checkpoint_every=0"]
-    processes = start_processes(folder, *flags, "--num_steps=100000")
+    processes = start_processes(server, *flags, "--num_steps=100000")
     metrics = folder / "signalled" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
-    processes[1].send_signal(signal.SIGTERM)
-    err = finish(processes, 128 + signal.SIGTERM)[0]
+    os.kill(processes[1].process, signal.SIGTERM)
+    err = finish(server, processes, 128 + signal.SIGTERM)[0]
     step = int(err.rsplit("after step ", 1)[1].split(";")[0])
-    err = finish(start_processes(folder, *flags, f"--num_steps={step + 2}"), 0)[0]
+    processes = start_processes(server, *flags, f"--num_steps={step + 2}")
+    err = finish(server, processes, 0)[0]
     assert f"going on after step {step}" in err

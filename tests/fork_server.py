@@ -26,6 +26,7 @@ import jax
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "experiments"
+LONGEST = 300  # Seconds that a script may take.
 IMPORTED = (
     *(f"grnn_jax.cli.{name}" for name in ("train", "evaluate", "sample", "score")),
     # Imported where they are needed: a second for each script that trains and draws.
@@ -75,6 +76,14 @@ def _server(variables: frozenset) -> subprocess.Popen:
     return server
 
 
+class Started(NamedTuple):
+    """A script under way, and the files with what it prints."""
+
+    process: int
+    out: Path
+    err: Path
+
+
 class ForkServer:
     """Starts scripts in a folder."""
 
@@ -92,23 +101,21 @@ class ForkServer:
         self._server.stdin.flush()
         return int(self._server.stdout.readline())
 
-    def start(self, script: str, *flags: str) -> tuple[int, Path, Path]:
-        """Starts a script of experiments/, or one by its path, named without the suffix .py.
-
-        Returns its process number and the files with what it prints.
-        """
+    def start(self, script: str, *flags: str) -> Started:
+        """Starts a script of experiments/, or one by its path, named without the suffix .py."""
         self._number += 1
         out, err = (self._folder / f"{name}{self._number}.txt" for name in ("out", "err"))
         argv = [str(SCRIPTS / f"{script}.py"), *flags]
         request = {"argv": argv, "cwd": self._folder, "cache": self._cache, "out": out, "err": err}
-        return self._ask({k: v if k == "argv" else str(v) for k, v in request.items()}), out, err
+        process = self._ask({k: v if k == "argv" else str(v) for k, v in request.items()})
+        return Started(process, out, err)
 
-    def wait(self, started: tuple[int, Path, Path]) -> Ended:
+    def wait(self, started: Started) -> Ended:
         """Waits for the end of a script."""
-        number, out, err = started
-        status = self._ask({"wait": number})
+        status = self._ask({"wait": started.process})
         # What models of bytes draw need not be UTF-8.
-        shown = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
+        printed = started.out, started.err
+        shown = [path.read_text(encoding="utf-8", errors="replace") for path in printed]
         return Ended(status, *shown)
 
     def run(self, script: str, *flags: str) -> Ended:
@@ -123,7 +130,7 @@ class ForkServer:
             if progress.exists() and json.loads(progress.read_text())["samples"]:
                 break
             time.sleep(0.001)
-        os.kill(started[0], signal.SIGKILL)
+        os.kill(started.process, signal.SIGKILL)
         ended = self.wait(started)
         assert ended.status == -signal.SIGKILL, ended.err
         return json.loads(progress.read_text())["samples"]
@@ -155,6 +162,16 @@ def run_script(case: dict) -> int:
     return status
 
 
+def end_of(process: int) -> int:
+    """Waits for the exit status of a script; one that hangs is killed."""
+    deadline = time.monotonic() + LONGEST
+    while not (ended := os.waitpid(process, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
 def main() -> None:
     """Serves until standard input ends."""
     for name in IMPORTED:
@@ -167,7 +184,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+            answer = end_of(request["wait"])
         else:
             answer = os.fork()
             if answer == 0:

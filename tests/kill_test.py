@@ -65,7 +65,7 @@ def kill_at_random(server, workdir, rng, kind: str) -> tuple[int, bool]:
         time.sleep(rng.uniform(0, 0.2))
     while kind == "write" and not writing(workdir) and time.monotonic() < deadline:
         pass
-    os.kill(started[0], signal.SIGKILL)
+    os.kill(started.process, signal.SIGKILL)
     return server.wait(started).status, writing(workdir)
 
 

@@ -1,6 +1,7 @@
 """The scripts as a user runs them: what they print, how they fail, how they stop and go on."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -224,22 +225,15 @@ def test_help_can_be_read(run):
 def test_a_signal_saves_and_the_same_command_goes_on(folder, text_run, run, number):
     flags = ["--data=text.txt", *SMALL, "--num_steps=100000", "--checkpoint_every=0"]
     flags += ["--eval_every=0", f"--workdir=signal{number}"]
-    command = [sys.executable, "-W", "error", str(SCRIPTS / "train.py"), *flags]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(folder / "cache"),
-        cwd=folder,
-    )
+    server = ForkServer(folder)
+    started = server.start("train", *flags)
     metrics = folder / f"signal{number}" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
+    os.kill(started.process, number)
+    status, out, err = server.wait(started)
+    assert status == 128 + number, err
     assert "Traceback" not in err and out == ""
     assert f"stopped by {signal.Signals(number).name}" in err and "same command" in err
     assert (folder / f"signal{number}" / "learning_curve.png").exists()
@@ -303,27 +297,21 @@ def test_evaluate_needs_the_workdir_alone(run, folder, text_run):
     ("raised", "words"),
     [("MemoryError()", "--batch_size"), ("InputError('no')", "error: no"), ("", "matplotlib")],
 )
-def test_how_train_ends(folder, text_run, raised, words):
+def test_how_train_ends(run, folder, text_run, raised, words):
     # matplotlib cannot be imported, and training fails.
     picture = folder / "text" / "learning_curve.png"
     before = picture.stat().st_mtime_ns
-    (folder / "blocked").mkdir(exist_ok=True)
-    (folder / "blocked" / "matplotlib.py").write_text("raise ModuleNotFoundError('matplotlib')")
     lines = ["import runpy, sys", "from grnn_jax import runner", "from grnn_jax.errors import *"]
     if raised:
         lines += ["def train(*_):", f"  raise {raised}", "runner.train = train"]
+    lines += ["for name in [n for n in sys.modules if n.split('.')[0] == 'matplotlib']:"]
+    lines += ["  del sys.modules[name]", "sys.modules['matplotlib'] = None"]
     script = str(SCRIPTS / "train.py")
-    lines += ["sys.path.insert(0, 'blocked')"]
+    lines += [f"sys.argv[0] = {script!r}", f"runpy.run_path({script!r}, None, '__main__')"]
+    (folder / "without_matplotlib.py").write_text("\n".join(lines))
     flags = ["--workdir=text", "--data=text.txt", "--noshow_sample", *SMALL]
-    lines += [
-        f"sys.argv = [{script!r}, *{flags!r}]",
-        f"runpy.run_path({script!r}, None, '__main__')",
-    ]
-    ended = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)],
-        capture_output=True, text=True, env=environment(folder / "cache"), cwd=folder,
-    )  # fmt: skip
-    assert ended.returncode == (1 if raised else 0), ended.stderr
-    assert "Traceback" not in ended.stderr and words in ended.stderr
-    assert ("learning curve" in ended.stderr) == ("InputError" not in raised)
+    ended = run(str(folder / "without_matplotlib"), *flags)
+    assert ended.status == (1 if raised else 0), ended.err
+    assert "Traceback" not in ended.err and words in ended.err
+    assert ("learning curve" in ended.err) == ("InputError" not in raised)
     assert picture.stat().st_mtime_ns == before
