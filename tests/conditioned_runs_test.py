@@ -8,6 +8,7 @@ import pytest
 from absl import flags
 
 import grnn_jax
+from grnn_jax import drawing
 from grnn_jax.config import Config
 from grnn_jax.errors import InputError
 from grnn_jax.evaluation import evaluate
@@ -116,3 +117,14 @@ def test_a_loaded_run_scores_and_draws_given_conditions(workdir):
         run.log_prob("ab", condition=given)
     with pytest.raises(InputError, match=r"condition\[1\], 'nation': expected one of the classes"):
         run.draw(2, condition=[given[0], {"nation": "Norse", "age": 1}])
+
+
+def test_blocks_of_a_large_request_take_their_own_rows(workdir, monkeypatch):
+    monkeypatch.setattr(drawing, "BATCH_SIZE", 4)
+    monkeypatch.setattr(drawing, "BLOCK_BATCHES", 1)
+    run = grnn_jax.load(workdir)
+    given = [{"nation": ["Irish", "Greek"][i % 3 % 2], "age": 3 * i - 9} for i in range(10)]
+    drawn = run.draw(10, condition=given, length=4, seed=2)
+    events = [one.events for one in drawn]
+    nats = [-run.log_prob(one, condition=c) for one, c in zip(events, given, strict=True)]
+    np.testing.assert_allclose([one.nats for one in drawn], nats, rtol=1e-4)

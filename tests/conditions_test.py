@@ -14,10 +14,12 @@ from grnn_jax.conditions import ENTERS
 
 score = jax.jit(grnn_jax.log_prob, static_argnums=0)
 nan = np.nan
-KINDS = {"class and number": (3, 0), "classes": (3, 2), "number": (0,)}
+KINDS = {"class and number": (3, 0), "classes": (3, 2), "few classes": (2, 1), "number": (0,)}
+"""Of few classes each combination has a row of a table, see `of_segments`."""
 GIVEN = {
     "class and number": np.array([[0, 0.5], [2, -1.5], [nan, 2], [1, nan], [0, 0]]),
     "classes": np.array([[0, 1], [2, 0], [nan, 1], [1, nan], [0, 0]]),
+    "few classes": np.array([[0, 0], [1, nan], [nan, 0], [1, 0], [0, nan]]),
     "number": np.array([[0.5], [-1.5], [nan], [0], [3]]),
 }
 LENGTHS = [3, 1, 4, 2, 5]
@@ -103,6 +105,7 @@ def test_log_prob_equals_a_loop_in_numpy_padded_and_packed(name, enters):
 
 CASES = [
     ("lstm", "fused", None), ("gru", "fused_recompute", 3), ("min_gru", "linear", None),
+    ("lstm", "packed", 3),
     ("ind_rnn", "newton", None), ("mogrifier_lstm", "scan", None), ("stack", "auto", 3),
 ]  # fmt: skip
 

@@ -1,13 +1,14 @@
 """The conditions of lines: other columns of the file whose rows the lines are."""
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from grnn_jax.data.bad_records import BadRecords
-from grnn_jax.data.column import index_of, lines_with_ends
+from grnn_jax.data.column import ROWS_PER_CHUNK, index_of, lines_with_ends
 from grnn_jax.data.conditions import Values, of_one_row
 from grnn_jax.data.declared import MAX_FILE_GIB, open_expanded
 from grnn_jax.data.decoding import decoded
@@ -48,7 +49,7 @@ def _rows(
     """The number of the line on which each row ends, and its values."""
     kind = kind_of(path)
     if kind == "parquet":
-        yield from _parquet_rows(path, names)
+        yield from _parquet_rows(path, names, max_gib)
         return
     with open_expanded(path, max_gib) as file:
         lines = lines_with_ends(decoded(file, path, "strict", BadRecords(skip=True)))
@@ -116,16 +117,28 @@ def _json_rows(
 
 
 def _parquet_rows(
-    path: str | os.PathLike[str], names: tuple[str, ...]
+    path: str | os.PathLike[str], names: tuple[str, ...], max_gib: float
 ) -> Iterator[tuple[int, Values]]:
     from pyarrow import parquet
 
+    number = 0
     try:
-        columns: Any = parquet.read_table(path, columns=list(names))
-        cells = [columns[name].to_pylist() for name in names]
-    except Exception as error:  # Beside its own it raises those of names that are no text.
-        raise InputError(f"{path}: the columns {names} cannot be read: {error}") from error
-    for number, values in enumerate(zip(*cells, strict=True), start=1):
-        where = f"{path}, row {number}, column"
-        pairs = zip(names, values, strict=True)
-        yield number, tuple(of_one_row(value, f"{where} {name!r}") for name, value in pairs)
+        source: Any = os.fspath(path)
+        if source.lower().endswith(".gz"):
+            with open_expanded(source, max_gib) as packed:
+                source = io.BytesIO(packed.read())
+        file = parquet.ParquetFile(source)
+        for name in names:
+            if file.schema_arrow.names.count(name) != 1:
+                raise InputError(f"{path} has no column {name!r}, or two of them")
+        for batch in file.iter_batches(ROWS_PER_CHUNK, columns=list(names)):
+            cells = batch.to_pydict()
+            for values in zip(*(cells[name] for name in names), strict=True):
+                number += 1
+                where = f"{path}, row {number}, column"
+                pairs = zip(names, values, strict=True)
+                yield number, tuple(of_one_row(value, f"{where} {name!r}") for name, value in pairs)
+    except InputError:
+        raise
+    except Exception as error:  # Beside its own pyarrow raises those of names that are no text.
+        raise InputError(f"{path} is not a readable Parquet file: {error}") from error

@@ -12,6 +12,24 @@ ONE_HOT_LIMIT = 2**22
 """Largest one-hot matrix (events · V) for which a lookup's gradient is a matmul."""
 
 
+FEW_ROWS = 64
+"""Most rows of a table of segments for which the gradient of a lookup is a matmul."""
+
+
+def lookup_segments(
+    table: Float[Array, "S P"], segments: Int[Array, "..."]
+) -> Float[Array, "... P"]:
+    """`table[segments]` of a table with a row for each segment; few events share one.
+
+    Against one-hot vectors of all segments the gradient would be a larger product than the
+    recurrence itself: training steps took 338 ms of CPU in place of 155 (LSTM, H 256, B 32, T 128,
+    1,440 segments), and 138 without any.
+    """
+    if table.shape[0] <= FEW_ROWS:
+        return lookup(table, segments)
+    return jnp.take(table, segments, axis=0, mode="clip")
+
+
 @jax.custom_jvp
 def lookup(table: Float[Array, "V X"], indices: Int[Array, "..."]) -> Float[Array, "... X"]:
     """`table[indices]`; its gradient for a small table is one matmul, else a scatter-add."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Float, Params, PyTree
 from grnn_jax.cells.base import PROJECTION, Cell
-from grnn_jax.ops.lookup import ONE_HOT_LIMIT, lookup
+from grnn_jax.ops.lookup import ONE_HOT_LIMIT, lookup, lookup_segments
 from grnn_jax.ops.products import split_gates
 from grnn_jax.recurrence.inputs import Inputs
 
@@ -93,7 +93,7 @@ def gather_gates(shared: _GatheredTables, sequence: tuple[Any, ...]) -> Gates:
     indices, segment = sequence
     gates = tuple(lookup(table, indices) for table in shared.tables)
     if shared.segments is not None:
-        gates = _add(gates, tuple(lookup(table, segment) for table in shared.segments))
+        gates = _add(gates, tuple(lookup_segments(table, segment) for table in shared.segments))
     return _add(gates, shared.row)
 
 

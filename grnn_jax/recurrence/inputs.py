@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Int, Params
 from grnn_jax.cells.base import Cell
 from grnn_jax.cells.sitewise import fold_sites
-from grnn_jax.ops.lookup import lookup
+from grnn_jax.ops.lookup import lookup, lookup_segments
 
 
 class Tokens(NamedTuple):
@@ -50,7 +50,7 @@ class Addend(NamedTuple):
         """The parts that differ from step to step, segments spread out."""
         if self.table is None or self.segment is None:
             return self.step
-        spread = lookup(self.table, self.segment)
+        spread = lookup_segments(self.table, self.segment)
         return spread if self.step is None else self.step + spread
 
     def of_sites(self, num_sites: int) -> "Addend":
