@@ -4,7 +4,8 @@
     pip install --no-deps lifelines
     python experiments/datasets.py --name=recurrences --output=recur.csv
 
-digits: the 1,797 images of handwritten digits (8 x 8 pixels, 17 levels) of scikit-learn.
+digits: the 1,797 images of handwritten digits (8 x 8 pixels, 17 levels) of scikit-learn, and their
+labels, which train.py reads with --condition_on=label.
 recurrences: the recurrent events of 400 patients (Hosmer, Lemeshow, May 2008) that lifelines ships:
 the time of each, whether the patient was treated, and the end of observation.
 """
@@ -24,21 +25,19 @@ HELD_OUT = 0.1
 
 
 def write_digits(output: Path) -> None:
-    """Writes the images as uint8 arrays [N, 8, 8], split at random with a fixed seed."""
+    """Writes the images as uint8 arrays [N, 8, 8] and their labels, split by a fixed seed."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise InputError("--name=digits needs scikit-learn: pip install scikit-learn") from error
-    images = load_digits().images.astype(np.uint8)
-    images = images[np.random.default_rng(0).permutation(len(images))]
-    count = int(HELD_OUT * len(images))
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.images))
+    count = int(HELD_OUT * len(order))
+    splits = {"train": order[2 * count :], "valid": order[:count], "test": order[count : 2 * count]}
     with open(output, "wb") as file:  # NumPy adds .npz to the name of any other file.
-        np.savez_compressed(
-            file,
-            train=images[2 * count :],
-            valid=images[:count],
-            test=images[count : 2 * count],
-        )
+        arrays = {name: digits.images[part].astype(np.uint8) for name, part in splits.items()}
+        labels = {f"{name}_label": digits.target[part] for name, part in splits.items()}
+        np.savez_compressed(file, **arrays, **labels)
 
 
 def write_recurrences(output: Path) -> None:
