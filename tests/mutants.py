@@ -65,7 +65,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "distributions/categorical_test.py",
     ),
 }  # fmt: skip
-"""The tests that are about a file of the package: those that fail soonest stand first."""
+"""The tests that are about a file of the package: those that fail soonest stand first. Of arguments
+that do not fit one file tells for all of them, and runs last."""
 
 
 class Mutant(NamedTuple):
@@ -120,7 +121,7 @@ def _nodes(node, kind=object):
 def tests_of(path: str) -> list[str]:
     """The test files that are about a file of the package; a new file needs a line in `TESTS`."""
     pattern = next(pattern for pattern in TESTS if fnmatch.fnmatch(path, pattern))
-    names = dict.fromkeys(TESTS[pattern])
+    names = dict.fromkeys((*TESTS[pattern], "arguments_test.py"))
     return [f"tests/{name}" for name in names if (ROOT / "tests" / name).exists()]
 
 

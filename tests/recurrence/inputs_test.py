@@ -10,7 +10,7 @@ from helpers import assert_trees_close, random_like
 
 from grnn_jax import cells
 from grnn_jax.recurrence import Addend, Inputs, Tokens, gates, unroll
-from grnn_jax.recurrence.inputs import as_inputs
+from grnn_jax.recurrence.inputs import as_inputs, projecting_a_table_pays
 
 B, T, X, V, S = 2, 5, 4, 3, 4
 
@@ -177,6 +177,11 @@ def test_the_loop_gathers_from_small_tables_alone(spare, is_gather, monkeypatch)
     cell = cells.lstm(3)
     projected = gates.project_gates(cell, parameters(cell)[0], make_inputs("tokens").time_major())
     assert projected.is_gather == is_gather == (projected.read is not None)
+
+
+def test_a_table_pays_with_as_many_rows_as_there_are_events():
+    for rows, with_start, pays in ((10, False, True), (9, True, True), (10, True, False)):
+        assert projecting_a_table_pays(rows, with_start, 10) == pays
 
 
 def test_the_part_of_the_inputs_that_does_not_fit_is_named():

@@ -98,8 +98,9 @@ def test_a_sequence_stops_after_a_stop_sequence_or_its_own_length():
     np.testing.assert_array_equal(joined, stopped.events[:, : joined.shape[1]])
     # The stream ends with its last sequence: a stop sequence of a single event is soon there.
     soon = sampling.stop_sequences([[0], [1], [2], [3]], 4)
-    (piece,) = grnn_jax.stream(*arguments, chunk_length=5, stop=soon)
-    assert piece.state.done.all()
+    for ends in ({"stop": soon}, {"lengths": np.minimum(lengths, 5)}):
+        (piece,) = grnn_jax.stream(*arguments, chunk_length=5, **ends)
+        assert piece.state.done.all()
     statistics = sampling.length_statistics(stopped.mask, stopped.state.done)
     sizes = [len(word) for word in expected]
     assert statistics.num_sequences == 60 and statistics.num_ended == stopped.state.done.sum()
