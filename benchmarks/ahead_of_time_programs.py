@@ -78,8 +78,8 @@ def recurrence(
         dtype: its compute type.
         inputs: "tokens", rows of a table of 65 vectors, or "dense", vectors.
         sizes: of the window; inputs have as many features as the cell has units.
-        direction: "forward", outputs and last state; "training", also the gradient of a weighted
-            sum of the outputs by parameters, inputs and first state.
+        direction: "forward", outputs and last state; "training", a weighted sum of the outputs,
+            its gradient by parameters, inputs and first state, and the last state.
     """
     batch_size, length, hidden_size = sizes
     cell = make_cell(name, hidden_size, dtype)
@@ -122,7 +122,7 @@ def _of_direction(
 
     def loss(params: Any, inputs: Any, state: Any, weights: Any, *others: Any) -> Any:
         outputs, last = forward(params, inputs, state, *others)
-        return (outputs * weights).sum(), (outputs, last)
+        return (outputs * weights).sum(), last
 
     weights = jax.eval_shape(forward, *arguments)[0]
     training = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)

@@ -20,6 +20,8 @@ from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from thunks import host_launches
 
+import grnn_jax
+
 H200 = """
 gpu_device_info {
   driver_version: "12.9.0" runtime_version: "12.9.0" compile_time_toolkit_version: "12.9.0"
@@ -160,8 +162,10 @@ def measure(target: Target, program: Program) -> dict[str, Any]:
     jitted = jax.jit(program.function, **program.options)
     lowered = jitted.trace(*arguments).lower(lowering_platforms=(target.platform,))
     with tempfile.TemporaryDirectory() as folder:
-        # The order in which a GPU's host launches kernels stands only in what XLA dumps.
-        options = {"xla_dump_to": folder} if target.platform == "cuda" else None
+        options = grnn_jax.compiler_options(target.platform)  # As the commands compile.
+        if target.platform == "cuda":
+            # The order in which a GPU's host launches kernels stands only in what XLA dumps.
+            options["xla_dump_to"] = folder
         compiled = lowered.compile(compiler_options=options)
         launches = host_launches(folder)
     text, memory = compiled.as_text(), compiled.memory_analysis()
