@@ -4,6 +4,15 @@ import re
 from typing import NamedTuple
 
 PLATFORMS = "cpu", "cuda", "tpu"
+EXPECTED = {
+    "float32": ("f32", "f32", "HIGHEST"),
+    "tensorfloat32": ("f32", "f32", "HIGH"),
+    "bfloat16": ("bf16", "bf16", "DEFAULT"),
+}
+"""The products of each compute type."""
+EXACT = EXPECTED["float32"]
+"""Some products are exact in every type: sums of the rows of a table, for one."""
+
 PRODUCT = re.compile(r"stablehlo\.(?:dot_general|dot|convolution)\b.*")
 PRECISION = re.compile(r"precision(?:_config)? = \[(?:#stablehlo<precision )?(\w+)")
 OPERANDS = re.compile(r": \(tensor<(?:\d+x)*([a-z]\w*)>, tensor<(?:\d+x)*([a-z]\w*)>\) ->")
@@ -17,14 +26,14 @@ class Dot(NamedTuple):
     precision: str
 
 
-def dots(lowered):
+def dots(text):
     """Every product of a lowered program."""
-    return [_dot(line) for line in PRODUCT.findall(lowered.as_text())]
+    return [_dot(line) for line in PRODUCT.findall(text)]
 
 
 def lower(function, *arguments, platforms=PLATFORMS):
     """A jitted function lowered on this host for several platforms: the code of each is in it."""
-    return function.trace(*arguments).lower(lowering_platforms=platforms)
+    return function.trace(*arguments).lower(lowering_platforms=platforms).as_text()
 
 
 def _dot(line):

@@ -13,6 +13,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from dots import EXACT, EXPECTED, dots
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -68,6 +69,8 @@ def lower(function, *arguments, **options):
     text = jitted.trace(*arguments).lower(lowering_platforms=("cuda", "tpu")).as_text()
     assert set(_CALL.findall(text)) <= KNOWN_CALLS
     assert "callback" not in text
+    # By itself a GPU rounds operands of float32 to TF32, and a TPU to bfloat16.
+    assert not [dot for dot in dots(text) if "f32" in dot[:2] and dot.precision == "DEFAULT"]
     return text
 
 
@@ -132,7 +135,12 @@ def test_every_cell_under_every_engine(name, engine):
         functions, arguments = recurrence(cell, engine, inputs)
         # A gradient holds the value too; without one an engine keeps less, whatever the dtype.
         for function in functions if dtype == "bfloat16" else functions[1:]:
-            found = products(lower(function, *arguments))
+            text = lower(function, *arguments)
+            found = products(text)
+            if has(name, "dtype"):
+                # Only tokens are looked up, and only in float32 and bfloat16 are inputs tokens.
+                exact = set() if inputs == "dense" else {EXACT}
+                assert {EXPECTED[dtype]} <= set(dots(text)) <= {EXPECTED[dtype]} | exact
             narrow = "bf16" if dtype == "bfloat16" and has(name, "dtype") else "f32"
             # Autodiff of a product over heads gives gradients of its narrow operands, narrow too.
             runs_scan = engine == "scan" or supported_engines(cell) == ("scan",)
