@@ -89,6 +89,31 @@ def unroll_sharded(
         check_state(name, cell, params, value, batch_size)
         for name, value in (("state", state), ("initial_state", initial_state))
     )
+    window = Window(inputs, None if reset is None else jnp.asarray(reset))
+    # A cell that holds a traced number has no hash.
+    run = _compiled if _has_hash(cell) else _over_devices
+    if AxisType.Explicit not in mesh.axis_types:
+        outputs, states = run(cell, mesh, axis, engine, params, window, state, initial_state)
+    else:
+        # Explicit axes split nothing of themselves: the arrays must lie as they are to be cut.
+        window = jax.tree.map(_lay_out(mesh), window, _split(window, axis))
+        rest = jax.tree.map(lambda leaf: _lay_out(mesh)(leaf, P()), (params, state, initial_state))
+        outputs, states = run(cell, mesh, axis, engine, rest[0], window, *rest[1:])
+        states = jax.tree.map(lambda leaf: _lay_out(mesh)(leaf, P()), states)
+    return outputs, jax.tree.map(lambda array: array[-1], states)
+
+
+def _over_devices(
+    cell: Cell,
+    mesh: Mesh,
+    axis: str,
+    engine: str,
+    params: Params,
+    window: Window,
+    state: PyTree,
+    initial_state: PyTree,
+) -> tuple[Array, PyTree]:
+    """The outputs, and the state after each device's steps, the devices first."""
     options = RunOptions(engine, axis_name=axis)
 
     def piece(
@@ -97,27 +122,36 @@ def unroll_sharded(
         outputs, state = run_window(cell, params, window, state, initial_state, options)
         return jnp.swapaxes(outputs, 0, 1), jax.tree.map(lambda array: array[None], state)
 
-    split = P(None, axis)
-    window = Window(inputs, None if reset is None else jnp.asarray(reset))
-    whole = jax.tree.map(lambda _: P(), inputs)
-    split_inputs = whole.with_steps(*jax.tree.map(lambda _: split, inputs.steps()))
-    split_window = Window(split_inputs, jax.tree.map(lambda _: split, window.reset))
     run = jax.shard_map(
         piece,
         mesh=mesh,
-        in_specs=(P(), split_window, P(), P()),
-        out_specs=(split, P(axis)),
+        in_specs=(P(), _split(window, axis), P(), P()),
+        out_specs=(P(None, axis), P(axis)),
         check_vma=False,
     )
-    if AxisType.Explicit not in mesh.axis_types:
-        outputs, states = run(params, window, state, initial_state)
-    else:
-        # Explicit axes split nothing of themselves: the arrays must lie as they are to be cut.
-        window = jax.tree.map(_lay_out(mesh), window, split_window)
-        rest = jax.tree.map(lambda leaf: _lay_out(mesh)(leaf, P()), (params, state, initial_state))
-        outputs, states = run(rest[0], window, *rest[1:])
-        states = jax.tree.map(lambda leaf: _lay_out(mesh)(leaf, P()), states)
-    return outputs, jax.tree.map(lambda array: array[-1], states)
+    outputs: Array
+    outputs, states = run(params, window, state, initial_state)
+    return outputs, states
+
+
+# Once for each cell and shapes: outside of a jit, `shard_map` compiles every operation by itself.
+_compiled = jax.jit(_over_devices, static_argnums=(0, 1, 2, 3))
+
+
+def _split(window: Window, axis: str) -> Window:
+    """How a window is split: its steps over an axis, what belongs to no step not at all."""
+    steps = P(None, axis)
+    whole = jax.tree.map(lambda _: P(), window.inputs)
+    inputs = whole.with_steps(*jax.tree.map(lambda _: steps, window.inputs.steps()))
+    return Window(inputs, jax.tree.map(lambda _: steps, window.reset))
+
+
+def _has_hash(cell: Cell) -> bool:
+    try:
+        hash(cell)
+    except TypeError:
+        return False
+    return True
 
 
 def _lay_out(mesh: Mesh) -> Callable[[AnyArray, P], Array]:
