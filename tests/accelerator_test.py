@@ -179,6 +179,7 @@ def test_targets():
     assert verdict("slstm", 1, 768, auto=1, scan=5).endswith("(at least 5): reached")
     assert verdict("min_gru", 1, 768, "projected", floor=0.7, auto=1).endswith("missed")
     assert verdict("min_gru", 1, 768, "projected", auto=1) == ""
+    assert verdict("min_gru", 1, 768, "projected", "training", 0.6, auto=1).startswith("0.90 of")
     assert verdict("mogrifier_lstm", 1, 768, auto=1, scan=5) == ""
 
 
