@@ -66,7 +66,7 @@ def test_chunked_loss_has_the_exact_value_and_gradient(limit):
         def loss(params, hidden):
             return (distribution.log_prob(params, hidden, events) * weights).sum()
 
-        return jax.value_and_grad(loss, argnums=(0, 1))(params, hidden)
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, hidden)
 
     assert_trees_close(value_and_gradient(chunked), value_and_gradient(whole), 1e-5, 1e-6)
 
