@@ -56,7 +56,11 @@ def test_float64_parameters_stay_exact(dtype):
 @pytest.mark.parametrize("dtype", ["tensorfloat23", "int32", "complex64", None, 3])
 def test_what_is_no_compute_type_is_refused(dtype):
     with pytest.raises(ValueError, match=f"dtype must be float32, tensorfloat32.*got {dtype!r}"):
-        cells.lstm(H, dtype=dtype).project({"input_kernel": jnp.ones((2, 16))}, jnp.ones((1, 2)))
+        cells.lstm(H, dtype=dtype)
+    with pytest.raises(ValueError, match="dtype must be float32, tensorfloat32"):
+        distributions.categorical(5, dtype=dtype)
+    with pytest.raises(ValueError, match="dtype must be float32, tensorfloat32"):
+        products.dense(jnp.ones((1, 2)), jnp.ones((2, 1)), dtype)
 
 
 @types

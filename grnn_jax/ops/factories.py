@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import numpy as np
 
+from grnn_jax.ops.compute_type import compute_type
+
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made")
 
@@ -37,7 +39,8 @@ class _Call:
 def cached_factory(factory: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     """Makes a pure factory return one object for equal arguments.
 
-    Numbers that are traced, and what has no hash, are made anew at every call.
+    Numbers that are traced, and what has no hash, are made anew at every call. An argument of the
+    name `dtype` must be one that `compute_type` takes; else the call raises a ValueError.
 
     Example:
         >>> from grnn_jax import cells
@@ -55,6 +58,8 @@ def cached_factory(factory: Callable[Arguments, Made]) -> Callable[Arguments, Ma
         try:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
+            if "dtype" in bound.arguments:
+                compute_type(bound.arguments["dtype"])
             call = _Call(bound)
         except TypeError:
             return factory(*args, **kwargs)
