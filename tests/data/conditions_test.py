@@ -273,7 +273,7 @@ def test_keys_of_drawings_and_folders_of_midi(tmp_path):
         load_splits(data=str(tunes), format="voices", options={"label_from": "folder"})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=30),
     rows=st.integers(1, 4),
