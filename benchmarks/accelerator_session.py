@@ -80,7 +80,7 @@ class Session:
         if resume and settings.path.exists():
             self.record = json.loads(settings.path.read_text())
             for key, value in found.items():
-                if self.record[key] != value:
+                if self.record[key] != value and settings.budget > 0:  # Else it is only printed.
                     raise StaleRecordError(
                         f"{settings.path} was measured with {key} {self.record[key]}, here it is "
                         f"{value}"

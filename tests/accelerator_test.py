@@ -268,6 +268,7 @@ def test_one_failure_ends_no_row_and_what_is_done_is_not_done_again(make_session
     late.settings.path.write_text(json.dumps(record | {"device": "TPU v4"}))
     with pytest.raises(module.StaleRecordError, match="TPU v4"):
         make_session(resume=True)
+    assert make_session(resume=True, budget=0.0).record["device"] == "TPU v4"  # To be printed.
 
 
 def test_times_are_the_devices_own_where_it_tells_them(make_session, monkeypatch):
