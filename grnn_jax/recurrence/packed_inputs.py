@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from grnn_jax.array_types import Array, Float, Int, Params
 from grnn_jax.cells.base import Cell
-from grnn_jax.ops.lookup import lookup
+from grnn_jax.ops.lookup import lookup, lookup_segments
 from grnn_jax.recurrence.inputs import Inputs
 
 
@@ -76,7 +76,7 @@ def read(shared: SharedInputs, steps: StepInputs) -> Float[Array, "... P"]:
     if shared.table is not None and steps.indices is not None:
         parts.append(lookup(shared.table, steps.indices))
     if shared.segments is not None and steps.segment is not None:
-        parts.append(lookup(shared.segments, steps.segment))
+        parts.append(lookup_segments(shared.segments, steps.segment))
     if shared.row is not None:
         parts.append(shared.row)
     total = parts[0]
