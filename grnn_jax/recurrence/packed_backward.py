@@ -113,6 +113,9 @@ def _backward_step(
     _, pullback = jax.vjp(run, step.entering, step.before)
     d_entering, d_before = pullback(d_state)
     if kernel is not None:
+        # In the dtype of the products that read it, here and behind the loop, it goes out to memory
+        # in half of the bytes where that is bfloat16, and is not cast there once more.
+        d_entering = d_entering._replace(gates=d_entering.gates.astype(kernel.dtype))
         d_hidden = d_before[0] + multiply_transposed(kernel, d_entering.gates, plan)
         d_before = (d_hidden, *d_before[1:])
     d_initial = carry.initial_state
@@ -134,7 +137,7 @@ def _inputs_gradient(
     shared, steps = residuals.params.inputs, residuals.steps
     width = d_entering.gates.shape[-1]
     additive = width // max(plan.gated.num_gates, 1) * plan.gated.num_additive
-    d_projected = d_entering.gates[..., :additive]
+    d_projected = d_entering.gates[..., :additive].astype(d_entering.projected.dtype)
     if d_entering.projected.shape[-1]:
         d_projected = jnp.concatenate([d_projected, d_entering.projected], -1)
 
