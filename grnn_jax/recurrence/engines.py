@@ -67,7 +67,7 @@ def supported_engines(cell: Cell) -> tuple[str, ...]:
     Example:
         >>> from grnn_jax import cells
         >>> supported_engines(cells.gru(64))
-        ('scan', 'fused', 'fused_recompute')
+        ('scan', 'fused', 'fused_recompute', 'packed', 'packed_recompute')
     """
     cell = cell if cell.sitewise is None else cell.sitewise.cell
     return tuple(name for name, engine in ENGINES.items() if engine.supports(cell))
