@@ -91,7 +91,9 @@ def _launches(launches: dict[str, Any] | None) -> str:
 def _collectives(result: dict[str, Any]) -> str:
     found: dict[str, int] = dict(result["collectives"])
     inside = sorted(set(_inside(result["loops"])))
-    parts = [f"{name} {_megabytes(size)} MB" for name, size in found.items()]
+    parts = [
+        f"{result['kinds'][name]} {name}, {_megabytes(size)} MB" for name, size in found.items()
+    ]
     return ", ".join(parts + [f"{name} in a loop" for name in inside]) or "none"
 
 

@@ -40,7 +40,7 @@ class Counts(NamedTuple):
         kinds: launches outside of loops, by kind.
         cycles: the compiler's estimate of their cycles; 0 where it makes none (all but TPUs).
         num_bytes: bytes that they read and write at least.
-        collectives: exchanges between devices outside of loops -> bytes of their results.
+        collectives: exchanges between devices outside of loops -> bytes that one sends.
         loops: the loops, in order.
     """
 
@@ -116,7 +116,9 @@ def _count(module: Module, name: str) -> Counts:
         kinds[_kind(instruction)] += 1
         cycles += sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', instruction.attributes)))
         if opcode.removesuffix("-start") in COLLECTIVES:
-            collectives[opcode.removesuffix("-start")] += instruction.num_bytes
+            # What is sent: the result of a -start may hold it too, beside what is received.
+            sent = [module[place][name].num_bytes for name in instruction.operands]
+            collectives[opcode.removesuffix("-start")] += sum(sent)
         if opcode != "conditional":
             num_bytes += kernel_bytes(module, place, instruction)
             continue

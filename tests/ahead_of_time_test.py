@@ -68,7 +68,7 @@ def test_counts_of_a_module(load):
     counts = hlo_counts.count(MODULE.replace("BOUND", "5"))
     assert counts.kinds == {"fusion": 1, "all-reduce": 1, "copy": 1}
     assert counts.cycles == 100
-    assert counts.collectives == {"all-reduce": 2 * 4 * 8 * 4}
+    assert counts.collectives == {"all-reduce": 4 * 8 * 4}
     ((trips, body),) = counts.loops
     assert trips == 5 and body.kinds == {"product": 1, "fusion": 1} and not body.loops
     assert counts.total("kernels") == 3 + 5 * 2
