@@ -57,7 +57,9 @@ class Signals:
                 if number not in seen:
                     with contextlib.suppress(OSError):  # Nowhere to write to.
                         os.write(
-                            2, b"\nstopping after this step%b\n" % (again * (number in INSISTENT))
+                            2,
+                            b"\nstopping after the steps under way%b\n"
+                            % (again * (number in INSISTENT)),
                         )
                 seen.add(number)
 

@@ -211,7 +211,7 @@ class TrainingLoop:
         ]
         return min(config.steps_per_call, config.last_step - self.step, *due)
 
-    def _absorb(self, pending: "_Pending | None") -> None:
+    def _absorb(self, pending: _Pending | None) -> None:
         """Reads the metrics of a call, and stops the run if they are not finite."""
         if pending is None:
             return

@@ -1,5 +1,6 @@
 """One column of a file of any size, as text with one value a line, and the records of FASTA so."""
 
+import contextlib
 import csv
 import functools
 import gzip
@@ -59,24 +60,9 @@ def _csv_column(
     delimiter: str,
     bad: BadRecords | None,
 ) -> Iterator[str]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
-    rows = csv.reader(lines_with_ends(chunks), delimiter=delimiter, strict=True)
     index, num_cells, done = -1, 0, 0
     text: list[str] = []
-    while True:
-        before = rows.line_num
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            wrong = InputError(f"{path}, line {rows.line_num}: not valid CSV: {error}")
-            # A quote that is never closed takes all rows after it.
-            report(wrong, bad if rows.line_num == before + 1 else None)
-            continue
-        if row is None:
-            break
-        if not row:
-            continue
-        line = rows.line_num
+    for line, row in csv_rows(chunks, delimiter, path, bad):
         text.append("\n" * (line - 1 - done))
         done = line
         if index < 0:
@@ -94,6 +80,37 @@ def _csv_column(
             yield "".join(text)
             text = []
     yield "".join(text)
+
+
+def csv_rows(
+    chunks: Iterable[str],
+    delimiter: str,
+    path: str | os.PathLike[str],
+    bad: BadRecords | None = None,
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that are not empty, each with the number of the line on which it ends.
+
+    Args:
+        chunks: the text of the table.
+        delimiter: what parts the cells.
+        path: the file, for messages.
+        bad: is told which rows are not valid CSV; without it the first of them is an error.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
+    rows = csv.reader(lines_with_ends(chunks), delimiter=delimiter, strict=True)
+    while True:
+        before = rows.line_num
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            wrong = InputError(f"{path}, line {rows.line_num}: not valid CSV: {error}")
+            # A quote that is never closed takes all rows after it.
+            report(wrong, bad if rows.line_num == before + 1 else None)
+            continue
+        if row is None:
+            return
+        if row:
+            yield rows.line_num, row
 
 
 def index_of(column: str, row: list[str], path: str | os.PathLike[str]) -> tuple[int, bool]:
@@ -137,6 +154,7 @@ def _cell(row: list[str], index: int, num_cells: int, where: str, column: str) -
 
 
 def lines_with_ends(chunks: Iterable[str]) -> Iterator[str]:
+    """The lines of text that comes in chunks, with their line breaks."""
     rest = ""
     for chunk in chunks:
         lines = (rest + chunk).split("\n")
@@ -261,23 +279,8 @@ def parquet_column_text(
     Raises:
         InputError: the file cannot be read, or has no such column of text.
     """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InputError(f"reading {path} needs pyarrow: pip install pyarrow") from error
     row = 0
-    try:
-        source: Any = os.fspath(path)
-        if source.lower().endswith(".gz"):
-            with open_expanded(source, max_gib) as packed:
-                source = io.BytesIO(packed.read())
-        file = parquet.ParquetFile(source)
-        names = file.schema_arrow.names
-        if names.count(column) != 1:
-            number = "two columns" if column in names else "no column"
-            raise InputError(
-                f"{path} has {number} {column!r}; its columns are {', '.join(map(repr, names))}"
-            )
+    with parquet_file(path, [column], max_gib) as file:
         for batch in file.iter_batches(ROWS_PER_CHUNK, columns=[column]):
             lines = []
             for value in _cells(batch.column(0)):
@@ -289,6 +292,37 @@ def parquet_column_text(
                     text = ""
                 lines.append(text + "\n")
             yield "".join(lines)
+
+
+@contextlib.contextmanager
+def parquet_file(
+    path: str | os.PathLike[str], columns: Iterable[str], max_gib: float = MAX_FILE_GIB
+) -> Iterator[Any]:
+    """Opens a Parquet file, as pyarrow's `ParquetFile`; what goes wrong with it is InputError.
+
+    Args:
+        path: the file; one that is gzipped is held in memory.
+        columns: names of columns, each of which it must have once.
+        max_gib: the GiB that a gzipped file may expand to.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"reading {path} needs pyarrow: pip install pyarrow") from error
+    try:
+        source: Any = os.fspath(path)
+        if source.lower().endswith(".gz"):
+            with open_expanded(source, max_gib) as packed:
+                source = io.BytesIO(packed.read())
+        file = parquet.ParquetFile(source)
+        names = file.schema_arrow.names
+        for column in columns:
+            if names.count(column) != 1:
+                number = "two columns" if column in names else "no column"
+                raise InputError(
+                    f"{path} has {number} {column!r}; its columns are {', '.join(map(repr, names))}"
+                )
+        yield file
     except InputError:
         raise
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

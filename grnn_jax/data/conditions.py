@@ -6,6 +6,7 @@ if it was missing in train too.
 
 import collections
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -156,14 +157,9 @@ class Condition:
             return None
         return self.classes[int(value)] if self.kind == "class" else value * self.scale + self.mean
 
-    @property
+    @functools.cached_property
     def _index(self) -> dict[str, int]:
-        # Kept beside the fields, which alone say whether two are equal.
-        found: dict[str, int] | None = self.__dict__.get("_index_of_class")
-        if found is None:
-            found = {name: index for index, name in enumerate(self.classes)}
-            self.__dict__["_index_of_class"] = found
-        return found
+        return {name: index for index, name in enumerate(self.classes)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -247,7 +247,9 @@ class TextLoader:
             raise InputError(f"{what.described} needs a folder of text files, got {got}")
         if not isinstance(source, FileSource) or not source.column:
             raise InputError(f"{what.described} needs column=NAME of a {COLUMN_FILES}, got {got}")
-        by_line = conditions_by_line(source.path, what.columns, source.max_gib)
+        # Rows that cannot be read are left to whoever reads the text, which tells them.
+        left = BadRecords(skip=True)
+        by_line = conditions_by_line(source.path, what.columns, source.max_gib, left)
         nothing = (None,) * len(what.columns)
         return lambda _, number: (by_line[number] if number < len(by_line) else None) or nothing
 

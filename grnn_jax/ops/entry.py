@@ -52,7 +52,7 @@ def entry(
         def call(*arguments: Any) -> PyTree:
             static, arrays = arguments[:num_static], arguments[num_static:]
             run = functools.partial(jitted, *static)
-            if (inline and is_compiling()) or not _is_hashable(static):
+            if (inline and is_compiling()) or not is_hashable(static):
                 run = functools.partial(wide, *static)
                 arrays = jax.tree.map(_on_device, arrays)
             arrays = vary_alike(arrays)
@@ -121,7 +121,8 @@ def _on_device(leaf: Any) -> Any:
     return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
-def _is_hashable(static: tuple[Any, ...]) -> bool:
+def is_hashable(static: Any) -> bool:
+    """Whether a program can be kept for it: not one that holds a traced number."""
     try:
         hash(static)
     except TypeError:

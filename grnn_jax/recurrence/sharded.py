@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 from grnn_jax.array_types import AnyArray, Array, Bool, Float, Params, PyTree
 from grnn_jax.cells.base import Cell
 from grnn_jax.ops.checks import check_array
+from grnn_jax.ops.entry import is_hashable
 from grnn_jax.recurrence.base import RunOptions, Window
 from grnn_jax.recurrence.checks import check_inputs, check_state
 from grnn_jax.recurrence.inputs import Inputs, Tokens, as_inputs
@@ -90,8 +91,7 @@ def unroll_sharded(
         for name, value in (("state", state), ("initial_state", initial_state))
     )
     window = Window(inputs, None if reset is None else jnp.asarray(reset))
-    # A cell that holds a traced number has no hash.
-    run = _compiled if _has_hash(cell) else _over_devices
+    run = _compiled if is_hashable(cell) else _over_devices
     if AxisType.Explicit not in mesh.axis_types:
         outputs, states = run(cell, mesh, axis, engine, params, window, state, initial_state)
     else:
@@ -144,14 +144,6 @@ def _split(window: Window, axis: str) -> Window:
     whole = jax.tree.map(lambda _: P(), window.inputs)
     inputs = whole.with_steps(*jax.tree.map(lambda _: steps, window.inputs.steps()))
     return Window(inputs, jax.tree.map(lambda _: steps, window.reset))
-
-
-def _has_hash(cell: Cell) -> bool:
-    try:
-        hash(cell)
-    except TypeError:
-        return False
-    return True
 
 
 def _lay_out(mesh: Mesh) -> Callable[[AnyArray, P], Array]:

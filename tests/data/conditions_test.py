@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grnn_jax.data import load_file, load_splits
+from grnn_jax.data.bad_records import BadRecords
+from grnn_jax.data.condition_columns import conditions_by_line
 from grnn_jax.data.conditions import ConditionCodec, asked, fit_conditions, parse_given
 from grnn_jax.data.corpus import Corpus
 from grnn_jax.data.midi import write_midi
@@ -22,6 +24,27 @@ nan = np.nan
 
 def fit(text, rows):
     return fit_conditions(asked({"condition_on": text}), rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "x,y\n1,2\n3\n5,6\n", "line 3: expected 2 cells as in the header, got 1"),
+        ("a.tsv", 'x\ty\n1\t2\n"3"4\t5\n6\t7\n', "line 3: not valid CSV"),
+        ("a.jsonl", '{"x": 1}\n\n{"x": \n{"x": 3}\n', "line 3: not JSON"),
+        ("a.jsonl", '{"x": 1}\n[2]\n{"x": 3}\n', "line 2: expected a JSON object, got \\[2\\]"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_or_told(tmp_path, name, text, message):
+    """Nothing is left out of a file that nobody else reads."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"{name}, {message}"):
+        conditions_by_line(path, ("x",))
+    bad = BadRecords(skip=False)
+    assert len([values for values in conditions_by_line(path, ("x",), bad=bad) if values]) == 2
+    with pytest.raises(InputError, match=message):
+        bad.finish("rows")
 
 
 def test_kinds_are_what_the_values_look_like_unless_they_are_given():
