@@ -52,7 +52,9 @@ def conditions_to_show(run: workdir.Run, count: int) -> Float[np.ndarray, "N C"]
     conditions = np.asarray(corpus.conditions[chosen])
     for number, values in enumerate(conditions):
         pairs = run.codec.conditions.decode(values).items()
-        logging.info("sample %d is given %s", number, ", ".join(f"{n}={v}" for n, v in pairs))
+        # Numbers were kept standardised in float32: of 1926 that left 1925.9999992.
+        shown = [f"{n}={v:.6g}" if isinstance(v, float) else f"{n}={v}" for n, v in pairs]
+        logging.info("sample %d is given %s", number, ", ".join(shown))
     return conditions
 
 
