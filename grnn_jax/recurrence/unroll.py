@@ -1,7 +1,6 @@
 """`unroll`: one signature for every engine, for single cells and stacks."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -201,40 +200,16 @@ def _run_layer(
     name = _choose_engine(cell, window, options)
     if name != "auto":
         return _run_engine(cell, ENGINES[name], params, window, state, initial_state, options)
-    # Not by the platform of this process: a program may be lowered here for another one.
+    # Not by the platform of this process: a program may be lowered here for another one, and holds
+    # one engine alone. An eager gradient has room between its passes for what either would keep.
     on_cpu, elsewhere = (
-        functools.partial(_run_engine, cell, ENGINES[explain_engine(cell, platform).engine])
+        functools.partial(
+            _run_engine, cell, ENGINES[explain_engine(cell, platform).engine],
+            params, window, state, initial_state, options,
+        )
         for platform in ("cpu", "cuda")
-    )
-    return _by_platform(on_cpu, elsewhere, params, window, state, initial_state, options)
-
-
-def _by_platform(
-    on_cpu: Callable[..., tuple[Array, PyTree]],
-    elsewhere: Callable[..., tuple[Array, PyTree]],
-    params: Params,
-    window: Window,
-    state: PyTree,
-    initial_state: PyTree,
-    options: RunOptions,
-) -> tuple[Float[Array, "T B H"], PyTree]:
-    """One engine where a program is lowered for a CPU, another where it is for an accelerator.
-
-    A compiled program holds one of them alone. A gradient outside of `jax.jit` has room between
-    its two passes for what either engine would keep.
-    """
-
-    def bind(run: Callable[..., tuple[Array, PyTree]]) -> Callable[..., tuple[Array, PyTree]]:
-        def bound(params: Params, window: Window, *rest: Any) -> tuple[Array, PyTree]:
-            state, initial_state, key = rest
-            return run(params, window, state, initial_state, options._replace(key=key))
-
-        return bound
-
-    results: tuple[Array, PyTree] = jax.lax.platform_dependent(
-        params, window, state, initial_state, options.key,
-        cpu=bind(on_cpu), default=bind(elsewhere),
     )  # fmt: skip
+    results: tuple[Array, PyTree] = jax.lax.platform_dependent(cpu=on_cpu, default=elsewhere)
     return results
 
 
