@@ -5,6 +5,7 @@ import importlib.metadata
 import itertools
 import os
 import pathlib
+import signal
 import tempfile
 
 # The tests compile thousands of small programs and run each once or twice: compiling without
@@ -32,6 +33,12 @@ type_checks.install()
 def pytest_addoption(parser):
     """What is marked slow runs where it is asked for, beside any -m."""
     parser.addoption("--slow", action="store_true", help="run the tests that are marked slow too")
+
+
+def pytest_configure():
+    """Takes interrupts, also in the background of a shell, which starts what ignores them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -288,6 +288,7 @@ def test_sampling_and_searches(name):
 @pytest.mark.parametrize("num_devices", [1, 4])
 def test_sampling_on_several_devices(num_devices):
     model = language_model("bfloat16")
-    mesh = jax.sharding.AbstractMesh((num_devices,), ("data",))
+    automatic = (jax.sharding.AxisType.Auto,)  # As commands make it; jax 0.12 makes explicit ones.
+    mesh = jax.sharding.AbstractMesh((num_devices,), ("data",), axis_types=automatic)
     draw = sampling.make_sharded_sample(model, mesh, 4 * num_devices, T, num_rows=2 * num_devices)
     assert products(lower(draw, *parameters(model), _array((), jnp.int32)))

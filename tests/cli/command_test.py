@@ -146,14 +146,17 @@ def test_commands_end_on_an_interrupt_while_they_import(tmp_path, monkeypatch):
     assert [kind for kind, _, _ in shown] == [ValueError]
     # The first thing that the package imports takes forever.
     (tmp_path / "jax.py").write_text("print(0, flush=True)\nimport time; time.sleep(60)\n")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(SCRIPTS / "score.py")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{SCRIPTS.parent}"},
-    )  # fmt: skip
-    assert process.stdout.readline() == "0\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=50)
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout.readline() == "0\n"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=50)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (-signal.SIGINT, "", "")
 
 
