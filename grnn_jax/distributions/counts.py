@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln
 
 from grnn_jax.array_types import AnyArray, Array, DType, Float, Int, Params, PRNGKey
 from grnn_jax.distributions.acceptance import accept_numbers
@@ -15,6 +14,7 @@ from grnn_jax.distributions.base import Distribution
 from grnn_jax.ops.factories import cached_factory
 from grnn_jax.ops.products import dense
 from grnn_jax.ops.ranks import align
+from grnn_jax.ops.special import log_gamma
 
 LOG_RATE_LIMIT = 20.0
 """Softly, |log(rate / mean)| stays below this."""
@@ -238,7 +238,7 @@ def _remainder(z: Array) -> Array:
     inverse = 1 / large
     tail = inverse * (1 / 12 - inverse**2 * (1 / 360 - inverse**2 / 1260))
     series = 0.5 * jnp.log(2 * math.pi * inverse) + tail
-    return jnp.where(z < 8, gammaln(small) - small * jnp.log(small) + small, series)
+    return jnp.where(z < 8, log_gamma(small) - small * jnp.log(small) + small, series)
 
 
 def _draw(

@@ -4,7 +4,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 
 from grnn_jax.array_types import Array, DType, Float, Params, PRNGKey
 from grnn_jax.distributions.base import Distribution
@@ -18,6 +17,7 @@ from grnn_jax.distributions.standardize import (
     standardize,
 )
 from grnn_jax.ops.factories import cached_factory
+from grnn_jax.ops.special import log_gamma
 
 MIN_DEGREES, MAX_DEGREES = 2.01, 100.0
 """Range of the degrees of freedom: the variance is finite, and log Γ exact to 1e-4 in float32."""
@@ -100,7 +100,7 @@ def student_t(
         squares = jnp.square(noise)
         squares = squares.sum(-1, keepdims=True) if joint > 1 else squares
         half = 0.5 * (degrees + joint)
-        nats = gammaln(half) - gammaln(0.5 * degrees) - 0.5 * joint * jnp.log(math.pi * degrees)
+        nats = log_gamma(half) - log_gamma(0.5 * degrees) - 0.5 * joint * jnp.log(math.pi * degrees)
         return (nats - half * jnp.log1p(squares / degrees)).sum(-1) + log_det
 
     def sample(
